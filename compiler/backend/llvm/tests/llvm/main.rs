@@ -1,0 +1,8 @@
+//! Kernels compiled by LLVM and run, against the meaning that `xlac_ir::scalar` gives each element.
+
+mod code;
+mod control;
+mod gemm;
+mod memory;
+mod ops;
+mod support;

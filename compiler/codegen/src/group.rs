@@ -1,0 +1,356 @@
+//! Clusters: which nodes share a kernel.
+//!
+//! A group has one iteration space. It starts at an anchor - a contraction or window template, a reduction, an indexed
+//! read, or an elementwise node - and grows forward over elementwise users of the same shape (its epilogue), over further
+//! reductions along the same axes (softmax, normalization), and backward over elementwise operands nobody else needs.
+//! Views (transpose, slice, broadcast, reshape) and constants belong to no group: whoever reads them reads through them.
+
+use std::collections::HashSet;
+
+use xlac_ir::dim::Dim;
+use xlac_ir::graph::{Def, Graph, NodeId, RegionId, Users, ValueId};
+use xlac_ir::ops::Op;
+
+/// What a group's kernel is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Elementwise over the space, every operand an affine view.
+    Map,
+    /// Elementwise over the space, with indexed reads.
+    Indexed,
+    /// Reductions along these axes, and elementwise nodes over the space or over the reduced space.
+    Rows(Vec<usize>),
+    /// A template with an epilogue.
+    Template,
+    /// A node of its own: scatter, recurrence, host routine, control flow.
+    Single,
+    /// Joins its operands in one buffer.
+    Concat,
+}
+
+/// Nodes that share a kernel.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How it is built.
+    pub kind: Kind,
+    /// First node.
+    pub anchor: NodeId,
+    /// Iteration space.
+    pub space: Vec<Dim>,
+    /// All nodes, each after those it depends on.
+    pub members: Vec<NodeId>,
+    /// Values that are needed outside of the group.
+    pub exits: Vec<ValueId>,
+}
+
+/// What a node is to grouping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Constant or weight.
+    Leaf,
+    /// Read through, never computed on its own.
+    View,
+    /// Elementwise.
+    Element,
+    /// Reads at computed indices.
+    Index,
+    /// `reduce`.
+    Reduce,
+    /// Contraction or window with an epilogue.
+    Template,
+    /// Kernel without an epilogue, host routine or control flow.
+    Single,
+    /// `concat`.
+    Concat,
+}
+
+/// Classifies a node.
+pub fn class(op: &Op) -> Class {
+    match op {
+        Op::Constant(_) | Op::Weight(_) => Class::Leaf,
+        Op::Transpose(_) | Op::Reshape(_) | Op::Broadcast(_) | Op::Slice(_) => Class::View,
+        Op::Iota(_) | Op::Dims(_) | Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::Pad(_) => Class::Index,
+        Op::Reduce(_) => Class::Reduce,
+        Op::MatMul(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) => Class::Template,
+        Op::Concat(_) => Class::Concat,
+        op if op.is_elementwise() => Class::Element,
+        _ => Class::Single,
+    }
+}
+
+/// Groups the nodes of one region; the groups come in an order in which each follows those it depends on.
+pub fn groups(g: &Graph, region: RegionId, users: &[Users], escaping: &HashSet<ValueId>) -> Vec<Group> {
+    let mut grouping = Grouping::new(g, region, users, escaping);
+    // Templates choose their epilogues first, then reductions; what is left is elementwise.
+    for pass in [&[Class::Template][..], &[Class::Reduce], &[Class::Index, Class::Element, Class::Single, Class::Concat]] {
+        for &n in &g.region(region).nodes {
+            if pass.contains(&class(&g.node(n).op)) && grouping.group_of[n.0 as usize].is_none() {
+                grouping.start(n);
+            }
+        }
+    }
+    grouping.finish()
+}
+
+struct Grouping<'a> {
+    g: &'a Graph,
+    region: RegionId,
+    users: &'a [Users],
+    escaping: &'a HashSet<ValueId>,
+    /// Position of a node in the region's order.
+    position: Vec<usize>,
+    group_of: Vec<Option<usize>>,
+    groups: Vec<Group>,
+}
+
+impl<'a> Grouping<'a> {
+    fn new(g: &'a Graph, region: RegionId, users: &'a [Users], escaping: &'a HashSet<ValueId>) -> Grouping<'a> {
+        let mut position = vec![usize::MAX; g.node_count()];
+        for (i, n) in g.region(region).nodes.iter().enumerate() {
+            position[n.0 as usize] = i;
+        }
+        Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new() }
+    }
+
+    fn start(&mut self, n: NodeId) {
+        let node = self.g.node(n);
+        let (kind, space) = match (&node.op, class(&node.op)) {
+            (Op::Reduce(r), _) => (Kind::Rows(r.axes.clone()), self.g.ty(node.inputs[0]).shape.clone()),
+            (_, Class::Template) => (Kind::Template, self.out_shape(n)),
+            (_, Class::Index) => (Kind::Indexed, self.out_shape(n)),
+            (_, Class::Element) => (Kind::Map, self.out_shape(n)),
+            (_, Class::Concat) => (Kind::Concat, self.out_shape(n)),
+            _ => (Kind::Single, Vec::new()),
+        };
+        let id = self.groups.len();
+        self.groups.push(Group { kind, anchor: n, space, members: vec![n], exits: Vec::new() });
+        self.group_of[n.0 as usize] = Some(id);
+        if !matches!(self.groups[id].kind, Kind::Single | Kind::Concat) {
+            self.grow(id);
+        }
+    }
+
+    fn out_shape(&self, n: NodeId) -> Vec<Dim> { self.g.ty(self.g.node(n).outputs[0]).shape.clone() }
+
+    fn grow(&mut self, id: usize) {
+        self.absorb_operands(id);
+        loop {
+            let candidates: Vec<NodeId> = self.groups[id]
+                .members
+                .iter()
+                .flat_map(|&m| self.g.node(m).outputs.iter().flat_map(|v| self.users[v.0 as usize].nodes.clone()))
+                .collect();
+            let found = candidates.into_iter().filter(|&n| self.joins(id, n)).min_by_key(|n| self.position[n.0 as usize]);
+            let Some(n) = found else { return };
+            self.insert(id, n);
+            self.absorb_operands(id);
+        }
+    }
+
+    fn insert(&mut self, id: usize, n: NodeId) {
+        self.group_of[n.0 as usize] = Some(id);
+        let position = &self.position;
+        let members = &mut self.groups[id].members;
+        let at = members.partition_point(|m| position[m.0 as usize] < position[n.0 as usize]);
+        members.insert(at, n);
+    }
+
+    /// True if `n`, a user of group `id`, can be computed in its kernel.
+    fn joins(&self, id: usize, n: NodeId) -> bool {
+        let group = &self.groups[id];
+        let free = self.group_of[n.0 as usize].is_none() && self.position[n.0 as usize] != usize::MAX;
+        free && group.members.len() < 64 && self.fits(group, n) && self.operands_are_ready(id, n)
+    }
+
+    /// True if `n` has the group's iteration space.
+    fn fits(&self, group: &Group, n: NodeId) -> bool {
+        let node = self.g.node(n);
+        match (&node.op, &group.kind) {
+            (Op::Reduce(r), Kind::Rows(axes)) => {
+                r.axes == *axes && self.g.ty(node.inputs[0]).shape == group.space && self.in_group_value(group, node.inputs[0])
+            }
+            (op, kind) if op.is_elementwise() => {
+                let shape = self.out_shape(n);
+                shape == group.space || matches!(kind, Kind::Rows(axes) if shape == reduced(&group.space, axes))
+            }
+            _ => false,
+        }
+    }
+
+    fn in_group_value(&self, group: &Group, v: ValueId) -> bool {
+        matches!(self.g.value(v).def, Def::Node(p, _) if group.members.contains(&p))
+    }
+
+    /// True if no operand of `n` from outside depends on the group, and every one can be read where it is needed.
+    fn operands_are_ready(&self, id: usize, n: NodeId) -> bool {
+        let group = &self.groups[id];
+        self.g.node(n).inputs.iter().all(|&v| match self.g.value(v).def {
+            Def::Node(p, _) if group.members.contains(&p) => true,
+            _ => !self.depends(v, group),
+        })
+    }
+
+    /// True if `v` depends on a member of the group.
+    fn depends(&self, v: ValueId, group: &Group) -> bool {
+        let first = group.members.iter().map(|m| self.position[m.0 as usize]).min().unwrap_or(0);
+        let mut stack = vec![v];
+        let mut seen = HashSet::new();
+        while let Some(v) = stack.pop() {
+            let Def::Node(p, _) = self.g.value(v).def else { continue };
+            let at = self.position[p.0 as usize];
+            if at == usize::MAX || !seen.insert(p) {
+                continue;
+            }
+            if group.members.contains(&p) {
+                return true;
+            }
+            // Nodes before the first member can still reach it through another group that was built out of order.
+            if let Some(other) = self.group_of[p.0 as usize] {
+                stack.extend(self.groups[other].members.iter().flat_map(|&m| self.reads(m)));
+            } else if at > first {
+                stack.extend(self.reads(p));
+            }
+        }
+        false
+    }
+
+    /// Values a node reads, those its regions capture included.
+    fn reads(&self, n: NodeId) -> Vec<ValueId> {
+        let node = self.g.node(n);
+        let mut out = node.inputs.clone();
+        let mut regions = node.regions.clone();
+        while let Some(r) = regions.pop() {
+            let region = self.g.region(r);
+            out.extend(&region.outputs);
+            for &m in &region.nodes {
+                out.extend(&self.g.node(m).inputs);
+                regions.extend(&self.g.node(m).regions);
+            }
+        }
+        out
+    }
+
+    /// Takes in elementwise operands of the group's space that nobody else uses.
+    fn absorb_operands(&mut self, id: usize) {
+        if self.groups[id].kind == Kind::Template && self.groups[id].members.len() == 1 {
+            return; // Operands of the template itself are not elementwise in its space.
+        }
+        loop {
+            let group = &self.groups[id];
+            let is_template = |m: NodeId| matches!(class(&self.g.node(m).op), Class::Template | Class::Index);
+            let operands = group.members.iter().filter(|&&m| !is_template(m)).flat_map(|&m| self.g.node(m).inputs.clone());
+            let found = operands.into_iter().find_map(|v| self.absorbable(id, v));
+            match found {
+                Some(n) => self.insert(id, n),
+                None => return,
+            }
+        }
+    }
+
+    fn absorbable(&self, id: usize, v: ValueId) -> Option<NodeId> {
+        let group = &self.groups[id];
+        let Def::Node(p, _) = self.g.value(v).def else { return None };
+        let node = self.g.node(p);
+        let free = self.group_of[p.0 as usize].is_none() && self.position[p.0 as usize] != usize::MAX;
+        let cheap = !matches!(group.kind, Kind::Rows(_)) || cost(&node.op) <= 4;
+        let private = |v: &ValueId| {
+            let u = &self.users[v.0 as usize];
+            !u.output && !self.escaping.contains(v) && u.nodes.iter().all(|n| group.members.contains(n))
+        };
+        let ok = free
+            && cheap
+            && node.op.is_elementwise()
+            && self.out_shape(p) == group.space
+            && group.members.len() < 64
+            && node.outputs.iter().all(private)
+            && self.operands_are_ready(id, p);
+        ok.then_some(p)
+    }
+
+    fn finish(mut self) -> Vec<Group> {
+        for id in 0..self.groups.len() {
+            self.groups[id].exits = self.exits(&self.groups[id]);
+        }
+        self.sorted()
+    }
+
+    fn exits(&self, group: &Group) -> Vec<ValueId> {
+        let outside = |v: &ValueId| {
+            let u = &self.users[v.0 as usize];
+            u.output || self.escaping.contains(v) || u.nodes.iter().any(|n| !group.members.contains(n))
+        };
+        group.members.iter().flat_map(|&m| self.g.node(m).outputs.clone()).filter(outside).collect()
+    }
+
+    /// Groups in dependency order, otherwise as in the model.
+    fn sorted(self) -> Vec<Group> {
+        let n = self.groups.len();
+        let mut needs: Vec<HashSet<usize>> = vec![HashSet::new(); n];
+        for (id, group) in self.groups.iter().enumerate() {
+            let mut stack: Vec<ValueId> = group.members.iter().flat_map(|&m| self.reads(m)).collect();
+            let mut seen = HashSet::new();
+            while let Some(v) = stack.pop() {
+                let Def::Node(p, _) = self.g.value(v).def else { continue };
+                if self.position[p.0 as usize] == usize::MAX || !seen.insert(p) {
+                    continue;
+                }
+                match self.group_of[p.0 as usize] {
+                    Some(other) if other != id => _ = needs[id].insert(other),
+                    Some(_) => {}
+                    None => stack.extend(self.reads(p)),
+                }
+            }
+        }
+        // Symbols bound by a node must be bound before whatever was behind it in the model.
+        let barrier = |g: &Group| matches!(self.g.node(g.anchor).op, Op::Bind(_) | Op::NonZero(_) | Op::If(_) | Op::Loop(_));
+        let position = |g: &Group| g.members.iter().map(|m| self.position[m.0 as usize]).max().unwrap_or(0);
+        let barriers: Vec<usize> = (0..n).filter(|&i| barrier(&self.groups[i])).collect();
+        for &b in &barriers {
+            for i in 0..n {
+                let anchor = self.position[self.groups[i].anchor.0 as usize];
+                if i != b && anchor > position(&self.groups[b]) && uses_symbols(self.g, &self.groups[i]) {
+                    needs[i].insert(b);
+                }
+            }
+        }
+        let mut done = vec![false; n];
+        let mut order: Vec<usize> = Vec::with_capacity(n);
+        let mut by_position: Vec<usize> = (0..n).collect();
+        by_position.sort_by_key(|&i| position(&self.groups[i]));
+        while order.len() < n {
+            let before = order.len();
+            for &i in &by_position {
+                if !done[i] && needs[i].iter().all(|&d| done[d]) {
+                    done[i] = true;
+                    order.push(i);
+                }
+            }
+            assert!(order.len() > before, "groups of region {:?} depend on each other in a circle", self.region);
+        }
+        let mut slots: Vec<Option<Group>> = self.groups.into_iter().map(Some).collect();
+        order.into_iter().map(|i| slots[i].take().expect("each group once")).collect()
+    }
+}
+
+/// True if the group's space or results are symbolic at all.
+fn uses_symbols(g: &Graph, group: &Group) -> bool {
+    let symbolic = |v: &ValueId| g.ty(*v).shape.iter().any(|d| d.as_const().is_none());
+    group.members.iter().any(|&m| {
+        let node = g.node(m);
+        matches!(node.op, Op::Dims(_)) || !node.regions.is_empty() || node.outputs.iter().chain(&node.inputs).any(symbolic)
+    })
+}
+
+/// The space with the reduced axes of size 1.
+pub fn reduced(space: &[Dim], axes: &[usize]) -> Vec<Dim> {
+    space.iter().enumerate().map(|(a, d)| if axes.contains(&a) { Dim::ONE } else { d.clone() }).collect()
+}
+
+/// Rough cost of an elementwise op.
+pub fn cost(op: &Op) -> u32 {
+    match op {
+        Op::Unary(f) => f.cost(),
+        Op::Binary(f) => f.cost(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,426 @@
+//! Windows over spatial axes, channels in the lanes: pooling and depthwise convolution.
+//!
+//! A tile task computes rows of output pixels. For a block of channels, a few neighbouring pixels are kept in registers at
+//! once, so that a weight vector is loaded once for all of them and an input vector that several windows share only once.
+//! Padding is stored around the input beforehand, so the windows have no bounds to check.
+
+use std::collections::{HashMap, HashSet};
+
+use xlac_ir::dim::Dim;
+use xlac_ir::graph::{Graph, NodeId, ValueId};
+use xlac_ir::kernel::{Buf, Const, LoopHint, Pred, Val};
+use xlac_ir::ops::pool::PoolFn;
+use xlac_ir::ops::{Conv, Pool};
+use xlac_ir::DType;
+
+use crate::CompileError;
+use crate::eval::{Leaf, Point};
+use crate::group::{self, Group};
+use crate::kb::{Kb, Place};
+use crate::kernels::{contract, map};
+use crate::lower::{Cost, Lowering};
+use crate::memory::hint;
+use crate::pack::{Blob, Pack, Strided};
+use crate::plan::Storage;
+use crate::view::View;
+
+/// Window positions up to which a window is unrolled.
+const UNROLL: usize = 64;
+
+/// How a window's elements combine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Combine {
+    Max,
+    Sum,
+    /// Sum, then division by the number of elements within the bounds.
+    Mean,
+    /// Multiply-add with a weight per position and channel.
+    Weighted,
+}
+
+/// A window op in the common form.
+struct Spec {
+    combine: Combine,
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    /// The input with its padding stored.
+    x: Place,
+    weights: Option<Place>,
+    /// For means: per spatial axis, the range of padded coordinates that count.
+    bounds: Vec<(Dim, Dim)>,
+}
+
+/// True for convolutions with one input and one output channel per group and constant weights.
+pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
+    let w = l.anchor(group).inputs[1];
+    let shape = &l.g.ty(w).shape;
+    let constant = l.g.weight(w).is_some() && l.g.ty(w).fixed_shape().is_some();
+    op.groups > 1 && shape[1].is(1) && shape[0].is(op.groups as i64) && constant && op.out.is_float()
+}
+
+/// Lowers a depthwise convolution with its epilogue.
+pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
+    let node = l.anchor(group);
+    let shape = l.g.ty(node.inputs[1]).fixed_shape().expect("constant weights have a fixed shape");
+    let x = contract::padded(l, node.inputs[0], &op.before, &op.after);
+    let plain = l.access(node.inputs[1]);
+    let Storage::Blob(index) = l.plan.buffers[plain.buffer.0 as usize].storage else {
+        unreachable!("weights are constant data")
+    };
+    let source = l.plan.blobs[index as usize].source.clone();
+    let kernel = shape[2..].to_vec();
+    let positions: usize = kernel.iter().product();
+    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limit: None };
+    let buffer = l.blob(Blob { source, pack: Pack::Strided(pack), dtype: op.out.compute() });
+    let weights = Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: op.out.compute() };
+    let spec = Spec {
+        combine: Combine::Weighted,
+        kernel,
+        strides: op.strides.clone(),
+        dilations: op.dilations.clone(),
+        x,
+        weights: Some(weights),
+        bounds: Vec::new(),
+    };
+    emit(l, group, spec)
+}
+
+/// Lowers a pooling window with its epilogue.
+pub fn pool(l: &mut Lowering, group: &Group, op: &Pool) -> Result<(), CompileError> {
+    let node = l.anchor(group);
+    let x = node.inputs[0];
+    let ty = l.g.ty(x).clone();
+    let mut after = op.after.clone();
+    let mut bounds = Vec::new();
+    for s in 0..op.kernel.len() {
+        // Windows may reach beyond the padding when sizes are rounded up.
+        let extent = Dim::from((op.kernel[s] - 1) * op.dilations[s] + 1);
+        let reach = &(&(&op.sizes[s] - &Dim::ONE) * &Dim::from(op.strides[s])) + &extent;
+        let inside = &ty.shape[2 + s] + &op.before[s];
+        after[s] = op.after[s].at_least(&(&reach - &inside));
+        bounds.push(match op.f {
+            PoolFn::MeanPadded => (Dim::ZERO, &inside + &op.after[s]),
+            _ => (op.before[s].clone(), inside),
+        });
+    }
+    let plain = op.before.iter().chain(&after).all(|p| p.is(0));
+    let combine = match op.f {
+        PoolFn::Max => Combine::Max,
+        PoolFn::Sum => Combine::Sum,
+        PoolFn::Mean | PoolFn::MeanPadded => Combine::Mean,
+    };
+    let dtype = ty.dtype.compute();
+    let fill = if combine == Combine::Max { lowest(dtype) } else { Const::number(dtype, 0.0) };
+    let spec = Spec {
+        combine,
+        kernel: op.kernel.clone(),
+        strides: op.strides.clone(),
+        dilations: op.dilations.clone(),
+        x: contract::padded_with(l, x, &op.before, &after, fill),
+        weights: None,
+        bounds: if plain { Vec::new() } else { bounds },
+    };
+    emit(l, group, spec)
+}
+
+/// What a maximum starts from.
+fn lowest(dtype: DType) -> Const { super::rows::neutral(xlac_ir::ops::reduce::ReduceFn::Max, dtype) }
+
+/// Everything the loops need.
+struct Emitter<'a> {
+    g: &'a Graph,
+    anchor: ValueId,
+    spec: Spec,
+    acc: DType,
+    dtype: DType,
+    /// Row axes: batch and spatial axes but the last.
+    rows: Vec<Dim>,
+    pixels: Dim,
+    channels: Dim,
+    x: Buf,
+    w: Option<Buf>,
+    leaves: HashMap<ValueId, Leaf>,
+    outs: Vec<(ValueId, Buf, DType, Vec<Dim>)>,
+    lanes: u32,
+    masked: bool,
+    /// Pixels in registers at once.
+    width: i64,
+}
+
+fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError> {
+    let exits: Vec<(ValueId, Place)> = group.exits.iter().map(|&v| (v, l.place_exit(v))).collect();
+    if group.space.iter().any(|d| d.is(0)) || exits.is_empty() {
+        return Ok(());
+    }
+    let anchor = l.anchor(group).outputs[0];
+    let members: HashSet<NodeId> = group.members.iter().copied().filter(|&m| m != group.anchor).collect();
+    // Loop order: batch, spatial axes, channels.
+    let rank = group.space.len();
+    let order: Vec<usize> = std::iter::once(0).chain(2..rank).chain([1]).collect();
+    let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
+    let mut kb = Kb::new(&l.name(group));
+    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
+    for v in map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor) {
+        let leaf = match l.const_leaf(v) {
+            Some(leaf) => leaf,
+            None => {
+                let place = l.leaf_view(v, &group.space);
+                Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
+            }
+        };
+        leaves.insert(v, leaf);
+    }
+    let dtype = l.g.ty(anchor).dtype;
+    let sizes: Vec<Dim> = order.iter().map(|&a| group.space[a].clone()).collect();
+    let positions: usize = spec.kernel.iter().product();
+    let full = l.target.lanes(dtype);
+    let outs: Vec<_> = exits.iter().map(|(v, p)| (*v, kb.write(p), p.dtype, strides(p))).collect();
+    let unit = outs.iter().all(|o| o.3[rank - 1].is(1));
+    let e = Emitter {
+        g: l.g,
+        anchor,
+        acc: dtype.compute(),
+        dtype,
+        rows: sizes[..rank - 2].to_vec(),
+        pixels: sizes[rank - 2].clone(),
+        channels: sizes[rank - 1].clone(),
+        x: kb.read(&spec.x),
+        w: spec.weights.as_ref().map(|w| kb.read(w)),
+        leaves,
+        outs,
+        lanes: if unit { map::fit_lanes(full, sizes.last(), l.target.masked_memory) } else { 1 },
+        masked: l.target.masked_memory,
+        width: width(l, &sizes[rank - 2], positions),
+        spec,
+    };
+    let tiles = e.emit(&mut kb);
+    let elements = Dim::product(&group.space);
+    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
+    let flops = &elements * &Dim::from(2 * positions + work as usize);
+    let traffic = &elements * &Dim::from(12i64);
+    let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
+    let loc = l.loc(group);
+    l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
+    Ok(())
+}
+
+/// Pixels kept in registers: few enough to fit, and dividing the row with little waste.
+fn width(l: &Lowering, pixels: &Dim, positions: usize) -> i64 {
+    if positions > UNROLL {
+        return 1;
+    }
+    let n = hint(pixels).max(1);
+    let most = i64::from(l.target.vector_registers / 4).clamp(2, 8);
+    (1..=most)
+        .filter(|&w| w <= n)
+        .min_by_key(|&w| ((n + w - 1) / w) * (w * 10 + 8))
+        .unwrap_or(1)
+}
+
+impl Emitter<'_> {
+    fn emit(&self, kb: &mut Kb) -> Dim {
+        let number = kb.k.tile();
+        let rows = kb.unflatten(number, &self.rows);
+        let zero = kb.k.int(0);
+        let n = kb.dim(&self.channels);
+        let exact = self.channels.as_const().is_some_and(|c| c % i64::from(self.lanes) == 0);
+        map::vector_loop(kb, (zero, n, exact), self.lanes, self.masked, |kb, c, lanes, count| {
+            self.row(kb, &rows, c, lanes, count);
+        });
+        Dim::product(&self.rows)
+    }
+
+    /// One row of pixels for one block of channels.
+    fn row(&self, kb: &mut Kb, rows: &[Val], c: Val, lanes: u32, count: Option<Val>) {
+        let zero = kb.k.int(0);
+        let n = kb.dim(&self.pixels);
+        let limit = kb.k.add_int(n, -self.width);
+        let wide = |kb: &mut Kb| {
+            let open = kb.k.begin_for((zero, n, self.width), &[], LoopHint::Plain);
+            // The last step overlaps the one before it.
+            let from = kb.min(open.var, limit);
+            self.pixels(kb, rows, from, self.width, c, lanes, count);
+            kb.k.end_for(open, &[]);
+        };
+        if self.width == 1 || self.pixels.as_const().is_some_and(|n| n >= self.width) {
+            wide(kb);
+            return;
+        }
+        let enough = kb.k.cmp(Pred::Ge, limit, zero);
+        let mut open = kb.k.begin_if(enough);
+        wide(kb);
+        kb.k.begin_else(&mut open, &[]);
+        let each = kb.k.begin_for((zero, n, 1), &[], LoopHint::Plain);
+        self.pixels(kb, rows, each.var, 1, c, lanes, count);
+        kb.k.end_for(each, &[]);
+        kb.k.end_if(open, &[]);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn pixels(&self, kb: &mut Kb, rows: &[Val], first: Val, width: i64, c: Val, lanes: u32, count: Option<Val>) {
+        let start = match self.spec.combine {
+            Combine::Max => lowest(self.acc),
+            _ => Const::number(self.acc, 0.0),
+        };
+        let init = vec![kb.k.splat_const(start, lanes); width as usize];
+        let base = self.base(kb, rows, first, c);
+        let positions: usize = self.spec.kernel.iter().product();
+        let accs = if positions <= UNROLL {
+            self.unrolled(kb, base, width, c, lanes, count, init)
+        } else {
+            let zero = kb.k.int(0);
+            self.looped(kb, 0, base, zero, c, lanes, count, init)
+        };
+        for (t, acc) in accs.into_iter().enumerate() {
+            let pixel = kb.k.add_int(first, t as i64);
+            let x = self.finish(kb, rows, pixel, acc);
+            let known = HashMap::from([(self.anchor, kb.k.convert(x, self.dtype))]);
+            let index = [rows, &[pixel, c]].concat();
+            let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes, count, known };
+            for (v, buf, dtype, strides) in &self.outs {
+                let x = point.value(kb, *v);
+                let x = kb.k.convert(x, *dtype);
+                let x = kb.k.widen(x, lanes);
+                let at = kb.address(&point.index, strides);
+                kb.store(*buf, at, strides.last().expect("a channel axis"), x, count);
+            }
+        }
+    }
+
+    /// Address of the first element of the first pixel's window.
+    fn base(&self, kb: &mut Kb, rows: &[Val], first: Val, c: Val) -> Val {
+        let s = &self.spec.x.view.strides;
+        let mut strides = vec![s[0].clone()];
+        for (i, step) in self.spec.strides.iter().enumerate() {
+            strides.push(&s[2 + i] * &Dim::from(*step));
+        }
+        strides.push(s[1].clone());
+        kb.address(&[rows, &[first, c]].concat(), &strides)
+    }
+
+    fn load(&self, kb: &mut Kb, at: Val, lanes: u32, count: Option<Val>) -> Val {
+        let stride = self.spec.x.view.strides[1].clone();
+        let x = if lanes == 1 {
+            kb.k.load(self.x, at, 0, 1, None)
+        } else {
+            let stride = kb.dim(&stride);
+            kb.k.load_strided(self.x, at, stride, lanes, count)
+        };
+        kb.k.convert(x, self.acc)
+    }
+
+    fn weight(&self, kb: &mut Kb, position: Val, c: Val, lanes: u32, count: Option<Val>) -> Option<Val> {
+        let w = self.w?;
+        let n = kb.dim(&self.channels);
+        let row = kb.k.mul(position, n);
+        let at = kb.k.add(row, c);
+        Some(kb.k.load(w, at, 0, lanes, count))
+    }
+
+    fn combine(&self, kb: &mut Kb, acc: Val, x: Val, w: Option<Val>) -> Val {
+        match (self.spec.combine, w) {
+            (Combine::Weighted, Some(w)) => kb.k.fma(x, w, acc),
+            (Combine::Max, _) => kb.k.bin(xlac_ir::kernel::BinOp::Max, acc, x),
+            _ => kb.k.add(acc, x),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn unrolled(&self, kb: &mut Kb, base: Val, width: i64, c: Val, lanes: u32, count: Option<Val>, mut accs: Vec<Val>) -> Vec<Val> {
+        let s = &self.spec.x.view.strides;
+        let spatial = self.spec.kernel.len();
+        let mut number = 0;
+        let outer: Vec<usize> = self.spec.kernel[..spatial - 1].to_vec();
+        xlac_ir::tensor::for_each_index(&outer, |index| {
+            let mut row = base;
+            for (i, &k) in index.iter().enumerate() {
+                let step = kb.dim(&(&s[2 + i] * &Dim::from(k * self.spec.dilations[i])));
+                row = kb.k.add(row, step);
+            }
+            // Windows of neighbouring pixels share columns: load each once.
+            let mut columns: HashMap<i64, Val> = HashMap::new();
+            for k in 0..self.spec.kernel[spatial - 1] {
+                let position = kb.k.int(number);
+                number += 1;
+                let w = self.weight(kb, position, c, lanes, count);
+                for t in 0..width {
+                    let column = t * self.spec.strides[spatial - 1] as i64 + (k * self.spec.dilations[spatial - 1]) as i64;
+                    let x = match columns.get(&column) {
+                        Some(&x) => x,
+                        None => {
+                            let step = kb.dim(&(&s[1 + spatial] * &Dim::from(column)));
+                            let at = kb.k.add(row, step);
+                            self.load(kb, at, lanes, count)
+                        }
+                    };
+                    columns.insert(column, x);
+                    accs[t as usize] = self.combine(kb, accs[t as usize], x, w);
+                }
+            }
+        });
+        accs
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn looped(&self, kb: &mut Kb, axis: usize, at: Val, position: Val, c: Val, lanes: u32, count: Option<Val>, accs: Vec<Val>) -> Vec<Val> {
+        if axis == self.spec.kernel.len() {
+            let w = self.weight(kb, position, c, lanes, count);
+            let x = self.load(kb, at, lanes, count);
+            return vec![self.combine(kb, accs[0], x, w)];
+        }
+        let size = self.spec.kernel[axis] as i64;
+        let (zero, hi) = (kb.k.int(0), kb.k.int(size));
+        let open = kb.k.begin_for((zero, hi, 1), &accs, LoopHint::Plain);
+        let (i, phis) = (open.var, open.phis.clone());
+        let step = kb.dim(&(&self.spec.x.view.strides[2 + axis] * &Dim::from(self.spec.dilations[axis])));
+        let shift = kb.k.mul(i, step);
+        let at = kb.k.add(at, shift);
+        let position = kb.k.mul_int(position, size);
+        let position = kb.k.add(position, i);
+        let next = self.looped(kb, axis + 1, at, position, c, lanes, count, phis);
+        kb.k.end_for(open, &next)
+    }
+
+    /// Divides a mean by the number of elements of its window that count.
+    fn finish(&self, kb: &mut Kb, rows: &[Val], pixel: Val, acc: Val) -> Val {
+        if self.spec.combine != Combine::Mean {
+            return acc;
+        }
+        let mut total = kb.k.int(1);
+        let at: Vec<Val> = rows[1..].iter().copied().chain([pixel]).collect();
+        for (s, &kernel) in self.spec.kernel.iter().enumerate() {
+            let n = match self.spec.bounds.get(s) {
+                None => kb.k.int(kernel as i64),
+                Some((lo, hi)) => self.counted(kb, s, at[s], lo, hi),
+            };
+            total = kb.k.mul(total, n);
+        }
+        let total = kb.k.convert(total, self.acc);
+        kb.k.bin(xlac_ir::kernel::BinOp::Div, acc, total)
+    }
+
+    /// Positions of a window along one axis that lie in `lo..hi`.
+    fn counted(&self, kb: &mut Kb, s: usize, at: Val, lo: &Dim, hi: &Dim) -> Val {
+        let start = kb.k.mul_int(at, self.spec.strides[s] as i64);
+        let (lo, hi) = (kb.dim(lo), kb.dim(hi));
+        let dilation = self.spec.dilations[s] as i64;
+        let zero = kb.k.int(0);
+        // Positions j with lo <= start + j * dilation < hi.
+        let first = kb.k.sub(lo, start);
+        let first = kb.max(first, zero);
+        let first = kb.k.add_int(first, dilation - 1);
+        let d = kb.k.int(dilation);
+        let first = kb.k.bin(xlac_ir::kernel::BinOp::Div, first, d);
+        let end = kb.k.sub(hi, start);
+        let end = kb.max(end, zero);
+        let end = kb.k.add_int(end, dilation - 1);
+        let end = kb.k.bin(xlac_ir::kernel::BinOp::Div, end, d);
+        let size = kb.k.int(self.spec.kernel[s] as i64);
+        let end = kb.min(end, size);
+        let n = kb.k.sub(end, first);
+        let one = kb.k.int(1);
+        kb.max(n, one)
+    }
+}
+

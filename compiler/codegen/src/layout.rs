@@ -1,0 +1,59 @@
+//! Chooses the physical order of the axes of every stored value.
+//!
+//! Convolutions and windows want channels last, for their input and their output: channels are their vector lanes and
+//! their contiguous reduction axis. Elementwise kernels take the layout of what they read; everything else is row-major.
+//! Because every kernel reads through strides, no transposition is ever inserted between two layouts, except for graph
+//! outputs and reshapes that need the row-major order.
+
+use xlac_ir::dim::Dim;
+use xlac_ir::graph::ValueId;
+use xlac_ir::ops::Op;
+
+use crate::group::{Group, Kind};
+use crate::lower::Lowering;
+use crate::view::Layout;
+
+/// Assigns a layout to every value the groups compute.
+pub fn assign(l: &mut Lowering, groups: &[Group]) {
+    for group in groups {
+        let wanted = group_layout(l, group);
+        for &v in &group.exits {
+            let layout = if has_choice(&l.g.ty(v).shape) { wanted } else { Layout::RowMajor };
+            l.set_layout(v, layout);
+        }
+    }
+}
+
+fn group_layout(l: &Lowering, group: &Group) -> Layout {
+    let node = l.anchor(group);
+    match (&group.kind, &node.op) {
+        (Kind::Template, Op::MatMul(_)) | (Kind::Single, _) => Layout::RowMajor,
+        (Kind::Template, _) => Layout::ChannelsLast,
+        (Kind::Concat, _) => {
+            let last = node.inputs.iter().filter(|&&v| stored_last(l, v)).count();
+            if 2 * last > node.inputs.len() || feeds_window(l, group) { Layout::ChannelsLast } else { Layout::RowMajor }
+        }
+        _ => {
+            let operands: Vec<ValueId> = group.members.iter().flat_map(|&m| l.g.node(m).inputs.clone()).collect();
+            let last = operands.iter().any(|&v| l.g.ty(v).shape == group.space && stored_last(l, v));
+            let all_outputs = group.exits.iter().all(|&v| l.is_output(v));
+            if (last || feeds_window(l, group)) && !all_outputs { Layout::ChannelsLast } else { Layout::RowMajor }
+        }
+    }
+}
+
+/// True if a value is stored channels-last: views of other values are not.
+fn stored_last(l: &Lowering, v: ValueId) -> bool { l.layout(v) == Layout::ChannelsLast }
+
+/// True if a convolution or window reads one of the group's results.
+fn feeds_window(l: &Lowering, group: &Group) -> bool {
+    group.exits.iter().any(|&v| {
+        l.users[v.0 as usize].nodes.iter().any(|&n| {
+            let node = l.g.node(n);
+            matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_)) && node.inputs[0] == v
+        })
+    })
+}
+
+/// True if channels-last differs from row-major for this shape.
+fn has_choice(shape: &[Dim]) -> bool { shape.len() >= 3 && !shape[1].is(1) && !shape[2..].iter().all(|d| d.is(1)) }

@@ -1,0 +1,2 @@
+//! The `xlac` command line.
+fn main() {}

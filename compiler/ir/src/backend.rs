@@ -1,0 +1,75 @@
+//! What a target is: capabilities as data, and the trait a backend implements.
+
+use crate::dtype::DType;
+use crate::kernel::Kernel;
+
+/// Capabilities of a CPU or device, as numbers the kernel builders read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Name as on the command line, `cpu:znver4`.
+    pub name: String,
+    /// Instruction set, as in `std::env::consts::ARCH`.
+    pub arch: String,
+    /// Processor name for LLVM's scheduling models; `generic` if unknown.
+    pub cpu: String,
+    /// Features code may use, in LLVM's names (`avx2`, `fma`, `avx512f`, ...), sorted.
+    pub features: Vec<String>,
+    /// Width of a vector register in bytes, as the backend will use it.
+    pub vector_bytes: u32,
+    /// Number of vector registers.
+    pub vector_registers: u32,
+    /// True if a load or store of fewer lanes than a register costs about as much as a whole one.
+    pub masked_memory: bool,
+    /// True if a multiply-add may take one operand from memory, broadcast to all lanes.
+    pub broadcast_fma: bool,
+    /// Data cache sizes in bytes: first level, second level, and the share of the last level one core may count on.
+    pub cache_bytes: [u64; 3],
+}
+
+impl Target {
+    /// Lanes of a vector register for an element type.
+    pub fn lanes(&self, dtype: DType) -> u32 { (self.vector_bytes / dtype.compute().size() as u32).max(1) }
+
+    /// True if `feature` may be used.
+    pub fn has(&self, feature: &str) -> bool { self.features.iter().any(|f| f == feature) }
+}
+
+/// Position-independent machine code without relocations or outside symbols.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Image {
+    /// Code and its constants; mapped at a 4096-byte boundary, readable and executable.
+    pub bytes: Vec<u8>,
+    /// Offset of the entry point of each kernel, in the order they were given.
+    pub entries: Vec<u64>,
+}
+
+/// Why a backend could not compile.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{backend}: kernel `{kernel}`: {reason}")]
+pub struct EmitError {
+    /// Backend's name.
+    pub backend: &'static str,
+    /// Kernel's name.
+    pub kernel: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// Turns kernels into code for one target.
+///
+/// Entry points have the C signature
+/// `fn(buffers: *const *mut u8, dims: *const i64, scratch: *mut u8, begin: i64, end: i64) -> i64`: they run tiles
+/// `begin..end` and return 0, or the code of the first failed check. `scratch` is 64-byte aligned; scratch buffers lie in
+/// it one after the other, each starting at a multiple of 64 bytes.
+pub trait Backend: Send + Sync {
+    /// Name as on the command line: `cranelift`, `llvm`.
+    fn name(&self) -> &'static str;
+    /// Adapts a description of the machine to what this backend can use (Cranelift: 16-byte vectors).
+    fn constrain(&self, machine: &Target) -> Target;
+    /// Compiles kernels to one image. Works on several threads if `threads > 1`.
+    fn compile(&self, kernels: &[Kernel], target: &Target, threads: usize) -> Result<Image, EmitError>;
+    /// Text of what `compile` would make, for people: `form` is one of [`Backend::forms`].
+    fn print(&self, kernels: &[Kernel], target: &Target, form: &str) -> Result<String, EmitError>;
+    /// Text forms `print` knows: `llvm`, `clif`, `asm`.
+    fn forms(&self) -> &'static [&'static str];
+}

@@ -1,0 +1,292 @@
+//! Runs kernels: slow, and as plain as their meaning. The other engines are held to it.
+//!
+//! What a wrong kernel does is told instead of done: access out of bounds, reading scratch that was not written, and checks
+//! that fail.
+
+use super::verify::{KernelError, verify};
+use super::*;
+use crate::scalar;
+
+/// Memory of one parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements, little-endian, one after the other.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a kernel stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The kernel is malformed.
+    #[error("the kernel is malformed: {}", .0.iter().map(|e| e.to_string()).collect::<Vec<_>>().join("; "))]
+    Malformed(Vec<KernelError>),
+    /// Buffers or dims are not those the kernel asks for.
+    #[error("wrong arguments: {0}")]
+    Arguments(String),
+    /// Access beyond the ends of a buffer.
+    #[error("tile {tile}: index {index} of buffer %{buffer}, which has {len} elements")]
+    OutOfBounds {
+        /// The tile that did it.
+        tile: i64,
+        /// Name of the buffer.
+        buffer: String,
+        /// The index.
+        index: i128,
+        /// Elements the buffer has.
+        len: usize,
+    },
+    /// Scratch that the tile has not written was read.
+    #[error("tile {tile}: element {index} of scratch %{buffer} is read before it is written")]
+    Uninitialized {
+        /// The tile that did it.
+        tile: i64,
+        /// Name of the buffer.
+        buffer: String,
+        /// The index.
+        index: usize,
+    },
+    /// A check failed.
+    #[error("tile {tile}: check {code} failed")]
+    Check {
+        /// The tile that did it.
+        tile: i64,
+        /// The check's code.
+        code: u32,
+    },
+}
+
+/// Runs the tiles in the given order. After a fault the buffers hold what was written so far.
+pub fn run(
+    kernel: &Kernel,
+    buffers: &mut [Buffer],
+    dims: &[i64],
+    tiles: impl Iterator<Item = i64>,
+) -> Result<(), Fault> {
+    verify(kernel).map_err(Fault::Malformed)?;
+    check_arguments(kernel, buffers, dims)?;
+    for tile in tiles {
+        // Scratch does not survive a tile.
+        let scratch = kernel.scratch.iter().map(|s| vec![None; scratch_len(s.len, dims)]).collect();
+        let values = vec![Vec::new(); kernel.values.len()];
+        Machine { kernel, buffers, dims, tile, scratch, values }.block(&kernel.body)?;
+    }
+    Ok(())
+}
+
+fn check_arguments(kernel: &Kernel, buffers: &[Buffer], dims: &[i64]) -> Result<(), Fault> {
+    let fault = |text: String| Err(Fault::Arguments(text));
+    if buffers.len() != kernel.params.len() {
+        return fault(format!("{} buffers for {} parameters", buffers.len(), kernel.params.len()));
+    }
+    if dims.len() != kernel.dims.len() {
+        return fault(format!("{} dims for {}", dims.len(), kernel.dims.len()));
+    }
+    for (b, p) in buffers.iter().zip(&kernel.params) {
+        if b.dtype != p.dtype {
+            return fault(format!("a buffer of {} for %{} of {}", b.dtype, p.name, p.dtype));
+        }
+        if b.bytes.len() % b.dtype.size() != 0 {
+            return fault(format!("the buffer for %{} ends within an element", p.name));
+        }
+    }
+    Ok(())
+}
+
+fn scratch_len(len: ScratchLen, dims: &[i64]) -> usize {
+    match len {
+        ScratchLen::Const(n) => n as usize,
+        ScratchLen::Dim(i) => usize::try_from(dims[i as usize]).unwrap_or(0),
+    }
+}
+
+/// One tile at work.
+struct Machine<'a> {
+    kernel: &'a Kernel,
+    buffers: &'a mut [Buffer],
+    dims: &'a [i64],
+    tile: i64,
+    /// Bits of the elements written.
+    scratch: Vec<Vec<Option<u64>>>,
+    /// Lanes of the values defined so far; none for the others.
+    values: Vec<Vec<Const>>,
+}
+
+impl Machine<'_> {
+    fn block(&mut self, block: &Block) -> Result<(), Fault> { block.0.iter().try_for_each(|s| self.stmt(s)) }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<(), Fault> {
+        match stmt {
+            Stmt::Let(v, instr) => {
+                let lanes = self.instr(self.kernel.ty(*v), instr)?;
+                self.set(*v, lanes);
+                Ok(())
+            }
+            Stmt::Store { buf, index, offset, value, count } => {
+                let lanes = self.lanes(*value).to_vec();
+                let first = i128::from(self.int(*index)) + i128::from(*offset);
+                let n = self.active(*count, lanes.len());
+                (0..n).try_for_each(|i| self.write(*buf, first + i as i128, lanes[i]))
+            }
+            Stmt::For(f) => self.for_loop(f),
+            Stmt::If(i) => {
+                let cond = self.lanes(i.cond)[0].bits != 0;
+                self.block(if cond { &i.then } else { &i.els })?;
+                for &(result, then, els) in &i.results {
+                    let lanes = self.lanes(if cond { then } else { els }).to_vec();
+                    self.set(result, lanes);
+                }
+                Ok(())
+            }
+            Stmt::Check { cond, code } => match self.lanes(*cond)[0].bits {
+                0 => Err(Fault::Check { tile: self.tile, code: *code }),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn for_loop(&mut self, f: &For) -> Result<(), Fault> {
+        let (mut i, hi) = (self.int(f.lo), self.int(f.hi));
+        let mut carried: Vec<Vec<Const>> = f.carried.iter().map(|c| self.lanes(c.init).to_vec()).collect();
+        while i < hi {
+            self.set(f.var, vec![Const::i64(i)]);
+            for (c, lanes) in f.carried.iter().zip(carried) {
+                self.set(c.phi, lanes);
+            }
+            self.block(&f.body)?;
+            carried = f.carried.iter().map(|c| self.lanes(c.next).to_vec()).collect();
+            // A counter at the end of its range has passed every bound.
+            match i.checked_add(f.step) {
+                Some(next) => i = next,
+                None => break,
+            }
+        }
+        for (c, lanes) in f.carried.iter().zip(carried) {
+            self.set(c.result, lanes);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, v: Val, lanes: Vec<Const>) { self.values[v.0 as usize] = lanes; }
+
+    fn lanes(&self, v: Val) -> &[Const] { &self.values[v.0 as usize] }
+
+    /// The value of an integer scalar.
+    fn int(&self, v: Val) -> i64 { self.lanes(v)[0].as_i64() }
+
+    /// How many leading lanes are accessed.
+    fn active(&self, count: Option<Val>, lanes: usize) -> usize {
+        count.map_or(lanes, |c| usize::try_from(self.int(c)).unwrap_or(0).min(lanes))
+    }
+
+    /// The lanes of an instruction's result.
+    fn instr(&self, ty: VType, instr: &Instr) -> Result<Vec<Const>, Fault> {
+        let lanes = ty.lanes as usize;
+        Ok(match *instr {
+            Instr::Const(c) => vec![c; lanes],
+            Instr::Tile => vec![Const::i64(self.tile)],
+            Instr::Dim(i) => vec![Const::i64(self.dims[i as usize])],
+            Instr::Un(op, a) => self.map(a, |x| scalar::un(op, x).expect(VERIFIED)),
+            Instr::Bin(op, a, b) => self.zip(a, b, |x, y| scalar::bin(op, x, y).expect(VERIFIED)),
+            Instr::Fma(a, b, c) => {
+                let abc = self.lanes(a).iter().zip(self.lanes(b)).zip(self.lanes(c));
+                abc.map(|((&a, &b), &c)| scalar::fma(a, b, c).expect(VERIFIED)).collect()
+            }
+            Instr::Cmp(pred, a, b) => self.zip(a, b, |x, y| Const::bool(scalar::cmp(pred, x, y))),
+            Instr::Select(c, a, b) => {
+                let cond = self.lanes(c);
+                let chosen = |i: usize| if cond[if cond.len() == 1 { 0 } else { i }].bits != 0 { a } else { b };
+                (0..lanes).map(|i| self.lanes(chosen(i))[i]).collect()
+            }
+            Instr::Convert(a) => self.map(a, |x| scalar::convert(x, ty.dtype)),
+            Instr::Bitcast(a) => self.map(a, |x| Const { dtype: ty.dtype, bits: x.bits }),
+            Instr::Splat(a) => vec![self.lanes(a)[0]; lanes],
+            Instr::Iota(a) => (0..lanes as i64).map(|i| Const::int(ty.dtype, self.int(a).wrapping_add(i))).collect(),
+            Instr::Extract(a, lane) => vec![self.lanes(a)[lane as usize]],
+            Instr::Slice(a, first) => self.lanes(a)[first as usize..][..lanes].to_vec(),
+            Instr::Concat(a, b) => [self.lanes(a), self.lanes(b)].concat(),
+            Instr::Load { buf, index, offset, count } => {
+                let first = i128::from(self.int(index)) + i128::from(offset);
+                self.load(buf, ty, count, |i| first + i as i128)?
+            }
+            Instr::LoadStrided { buf, index, offset, stride, count } => {
+                let first = i128::from(self.int(index)) + i128::from(offset);
+                let stride = i128::from(self.int(stride));
+                self.load(buf, ty, count, |i| first + i as i128 * stride)?
+            }
+            Instr::Gather { buf, index, offset, count } => {
+                let indices = self.lanes(index);
+                self.load(buf, ty, count, |i| i128::from(indices[i].as_i64()) + i128::from(offset))?
+            }
+        })
+    }
+
+    fn map(&self, a: Val, f: impl Fn(Const) -> Const) -> Vec<Const> { self.lanes(a).iter().map(|&x| f(x)).collect() }
+
+    fn zip(&self, a: Val, b: Val, f: impl Fn(Const, Const) -> Const) -> Vec<Const> {
+        self.lanes(a).iter().zip(self.lanes(b)).map(|(&x, &y)| f(x, y)).collect()
+    }
+
+    fn load(&self, buf: Buf, ty: VType, count: Option<Val>, at: impl Fn(usize) -> i128) -> Result<Vec<Const>, Fault> {
+        let lanes = ty.lanes as usize;
+        let n = self.active(count, lanes);
+        let zero = Const { dtype: ty.dtype, bits: 0 };
+        (0..lanes).map(|i| if i < n { self.read(buf, at(i)) } else { Ok(zero) }).collect()
+    }
+
+    /// Name of a buffer and the elements it has.
+    fn buffer(&self, buf: Buf) -> (&str, usize) {
+        match buf {
+            Buf::Param(i) => {
+                let b = &self.buffers[i as usize];
+                (&self.kernel.params[i as usize].name, b.bytes.len() / b.dtype.size())
+            }
+            Buf::Scratch(i) => (&self.kernel.scratch[i as usize].name, self.scratch[i as usize].len()),
+        }
+    }
+
+    /// The index as one within the buffer.
+    fn bounded(&self, buf: Buf, index: i128) -> Result<usize, Fault> {
+        let (name, len) = self.buffer(buf);
+        let inside = usize::try_from(index).ok().filter(|&i| i < len);
+        inside.ok_or_else(|| Fault::OutOfBounds { tile: self.tile, buffer: name.into(), index, len })
+    }
+
+    fn read(&self, buf: Buf, index: i128) -> Result<Const, Fault> {
+        let index = self.bounded(buf, index)?;
+        let dtype = self.kernel.buf_dtype(buf);
+        let bits = match buf {
+            Buf::Param(i) => {
+                let size = dtype.size();
+                let mut word = [0; 8];
+                word[..size].copy_from_slice(&self.buffers[i as usize].bytes[index * size..][..size]);
+                u64::from_le_bytes(word)
+            }
+            Buf::Scratch(i) => self.scratch[i as usize][index].ok_or_else(|| Fault::Uninitialized {
+                tile: self.tile,
+                buffer: self.buffer(buf).0.into(),
+                index,
+            })?,
+        };
+        Ok(if dtype == DType::Bool { Const::bool(bits != 0) } else { Const { dtype, bits } })
+    }
+
+    fn write(&mut self, buf: Buf, index: i128, value: Const) -> Result<(), Fault> {
+        let index = self.bounded(buf, index)?;
+        match buf {
+            Buf::Param(i) => {
+                let size = value.dtype.size();
+                self.buffers[i as usize].bytes[index * size..][..size].copy_from_slice(&value.bits.to_le_bytes()[..size]);
+            }
+            Buf::Scratch(i) => self.scratch[i as usize][index] = Some(value.bits),
+        }
+        Ok(())
+    }
+}
+
+/// What a wrongly typed kernel would die of.
+const VERIFIED: &str = "the verifier admits operations on types that have them";
+
+#[cfg(test)]
+mod tests;

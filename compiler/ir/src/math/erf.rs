@@ -1,0 +1,109 @@
+//! The error function.
+//!
+//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other from
+//! the lowest, the rest fitted again each time (`LARGE_F64`: rounded together). The error after each is the weighted error
+//! left, relative to the function.
+
+use super::Arith;
+use super::exp::exp_clamped;
+use super::format::Ops;
+use crate::dtype::DType;
+use crate::kernel::Pred;
+
+/// `erf(x) / x - 1` in x^2 for  Error 2^-29.
+const SMALL_F32: &[f64] = &[
+    0.1283791661,
+    -0.3761262894,
+    0.1128361821,
+    -0.0268551223,
+    0.005190717056,
+    -0.0008030521567,
+    7.919262862e-5,
+];
+
+/// The same for f64. Error 2^-56.
+const SMALL_F64: &[f64] = &[
+    0.128379167095512586,
+    -0.376126389031840369,
+    0.112837916709683669,
+    -0.0268661706480502922,
+    0.00522397766053635422,
+    -0.000854832954584940855,
+    0.000120554486280832006,
+    -0.0000149291753951381705,
+    1.65351322985448573e-6,
+    -1.7397966668340117e-7,
+    2.46075752840313309e-8,
+    -7.2072072626527899e-9,
+    2.20972419721368532e-9,
+    -3.36083234318246454e-10,
+];
+
+/// `erfc(x)^(1/8)` for x in 0.99..3.93. Error 2^-27.
+const LARGE_F32: &[f64] = &[
+    1.000356674,
+    -0.1428642273,
+    -0.06566741318,
+    -0.006916249171,
+    0.01017452776,
+    -0.001473067678,
+    -4.620337495e-5,
+    1.614632856e-5,
+];
+
+/// `log(erfc(x)) + x^2` in `(x - 2) / (x + 2)` for x in 0.99..6. Error 2^-56.
+const LARGE_F64: &[f64] = &[
+    -1.36494126461663745,
+    -1.67264322397762966,
+    -0.452656693158012269,
+    -0.286437723119389198,
+    -0.259872689542242241,
+    -0.208824936576829129,
+    -0.164907701287847874,
+    -0.140511334058805282,
+    -0.125148031843282243,
+    -0.111791166943074685,
+    -0.100061656762971796,
+    -0.0905006975471860931,
+    -0.0831673248690811134,
+    -0.0795754593683677125,
+    -0.0781671117997912307,
+    -0.0639432552127163212,
+    -0.0277229129949255679,
+];
+
+/// Error function. ERFULP
+pub(super) fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let magnitude = a.abs(x);
+    let square = a.mul(x, x);
+    let table = a.pick(x, SMALL_F32, SMALL_F64);
+    let p = a.poly(table, square);
+    let small = a.fma(magnitude, p, magnitude);
+    let tail = if a.dtype(x) == DType::F64 { tail_f64(a, magnitude) } else { tail_f32(a, magnitude) };
+    let one = a.num(1.0, x);
+    let large = a.sub(one, tail);
+    let is_small = a.cmp_num(Pred::Lt, magnitude, 1.0);
+    let y = a.select(is_small, small, large);
+    a.with_sign(y, x)
+}
+
+/// `erfc(x)` for x at least 1, good enough to be taken from 1: the eighth power of a polynomial needs no exponential.
+fn tail_f32<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let x = a.min_num(x, 3.93);
+    let root = a.poly(LARGE_F32, x);
+    let square = a.mul(root, root);
+    let fourth = a.mul(square, square);
+    a.mul(fourth, fourth)
+}
+
+/// The same for f64: `exp(p(t) - x^2)`.
+fn tail_f64<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let x = a.min_num(x, 6.0);
+    let above = a.sub_num(x, 2.0);
+    let below = a.add_num(x, 2.0);
+    let t = a.div(above, below);
+    let p = a.poly(LARGE_F64, t);
+    let minus = a.neg(x);
+    let log = a.fma(minus, x, p);
+    exp_clamped(a, log, None, 0)
+}

@@ -1,0 +1,31 @@
+//! A large constant, kept outside of the program.
+
+use crate::dtype::DType;
+use crate::op::{EvalCx, EvalError, InferError, OpImpl, arity, op};
+use crate::tensor::Tensor;
+use crate::types::Type;
+use crate::weights::WeightId;
+
+op! {
+    /// The weight with handle `id` in the program's store. The text form writes its name: `weight @fc.bias : f32[10]`.
+    "weight" => Weight {
+        /// Handle.
+        id: WeightId,
+        /// Element type.
+        dtype: DType,
+        /// Shape.
+        shape: Vec<usize>,
+    }
+}
+
+impl OpImpl for Weight {
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>, InferError> {
+        arity(inputs, 0)?;
+        Ok(vec![Type::fixed(self.dtype, &self.shape)])
+    }
+
+    /// The store is not at hand here: [`crate::interp`] reads it.
+    fn eval(&self, _: &[Tensor], _: &EvalCx) -> Result<Vec<Tensor>, EvalError> {
+        Err(EvalError(format!("weight {} is outside of the graph", self.id.0)))
+    }
+}

@@ -1,0 +1,26 @@
+//! Dividing by one changes nothing.
+
+use crate::edit::Edit;
+use crate::rule::{Into, Kind, Match, Miss, Rule};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    name: "canon/div_one",
+    kind: Kind::Exact,
+    from: "(div ?x 1)",
+    when: &[
+        (|m| m.same_type("x"), "the constant widens the shape"),
+    ],
+    into: Into::Code(into),
+    example: "
+        graph @g(%x: f32[2, 3]) -> (%r) {
+          %c = constant {dtype = f32, shape = [], bits = [1065353216]} : f32[]
+          %y = div %x, %c : f32[2, 3]
+          yield %y
+        }
+    ",
+};
+
+fn into(m: &Match) -> Result<Edit, Miss> {
+    Ok(Edit::value(m.v("x")))
+}

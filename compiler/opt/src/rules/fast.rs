@@ -1,0 +1,8 @@
+//! Rules that change bits: only with fast numerics.
+
+pub mod add_positive_zero;
+pub mod div_constant;
+pub mod merge_floats;
+pub mod pow_constant;
+pub mod reduce_unit_sum;
+pub mod sum_of_sum;

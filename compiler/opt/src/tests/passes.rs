@@ -1,0 +1,1 @@
+//! Each pass through text IR.

@@ -1,0 +1,118 @@
+//! One test for all rules: what each promises is checked on its example.
+
+use std::collections::BTreeSet;
+
+use xlac_ir::graph::Program;
+use xlac_ir::random::Random;
+use xlac_ir::{text, verify};
+
+use super::{difference, outputs, parse};
+use crate::cost::cost;
+use crate::pass::PassCx;
+use crate::pattern::Pattern;
+use crate::report::Report;
+use crate::rewrite::{RuleSet, rewrite};
+use crate::rule::{Into, Kind, Rule};
+use crate::rules::RULES;
+use crate::{Numerics, Options, misses, passes};
+
+/// The program after some rules and dead code removal, and how often each rule was applied.
+fn rewritten(program: &Program, rules: Vec<&'static Rule>) -> (Program, Report) {
+    let mut after = program.clone();
+    let options = Options::default();
+    let mut report = Report::default();
+    let mut cx = PassCx::new(&options, &mut report, &after);
+    rewrite(&mut after, &RuleSet::new(rules), &mut cx).unwrap();
+    (passes::dce::PASS.run)(&mut after, &mut cx).unwrap();
+    (after, report)
+}
+
+#[test]
+fn every_example_keeps_its_promises() {
+    for rule in RULES {
+        let before = parse(rule.example);
+        let (after, report) = rewritten(&before, vec![rule]);
+        let shown = text::print(&after);
+        assert!(report.rules.contains_key(rule.name), "`{}` does not match its example", rule.name);
+        verify::verify(&after).unwrap_or_else(|e| panic!("`{}`: {e:?}\n{shown}", rule.name));
+        assert!(cost(&after) <= cost(&before), "`{}` raises the cost of its example\n{shown}", rule.name);
+        let tolerance = (rule.kind != Kind::Exact).then_some(1e-5);
+        // Infinities times scaled weights may differ where both are not numbers; ordinary data is what such rules are for.
+        let seeds = (1..13).filter(|s| rule.kind == Kind::Exact || s % 3 != 0);
+        for seed in seeds {
+            let (a, b) = (outputs(&before, &before, seed).unwrap(), outputs(&after, &before, seed).unwrap());
+            let found = difference(&a, &b, tolerance);
+            assert_eq!(found, None, "`{}` changes the result of its example\n{shown}", rule.name);
+        }
+        let (again, report) = rewritten(&after, vec![rule]);
+        assert!(report.rules.is_empty(), "`{}` applies to its own result\n{}", rule.name, text::print(&again));
+    }
+}
+
+#[test]
+fn the_order_of_the_list_does_not_matter() {
+    let all: Vec<&'static Rule> = RULES.to_vec();
+    for seed in 0..3 {
+        let mut shuffled = all.clone();
+        let mut random = Random::new(seed);
+        (1..shuffled.len()).for_each(|i| shuffled.swap(i, random.below(i + 1)));
+        for rule in RULES {
+            let before = parse(rule.example);
+            let (a, b) = (rewritten(&before, all.clone()).0, rewritten(&before, shuffled.clone()).0);
+            assert_eq!(text::print(&a), text::print(&b), "`{}`", rule.name);
+        }
+    }
+}
+
+#[test]
+fn patterns_and_texts_are_sound() {
+    for rule in RULES {
+        let from = Pattern::parse(rule.from).unwrap_or_else(|e| panic!("`{}`: {e}", rule.name));
+        assert!(matches!(from, Pattern::Node { .. }), "`{}` starts with no op", rule.name);
+        if let Into::Text(text) = rule.into {
+            let into = Pattern::parse(text).unwrap_or_else(|e| panic!("`{}`: {e}", rule.name));
+            let bound: BTreeSet<_> = from.variables().into_iter().collect();
+            let unbound: Vec<_> = into.variables().into_iter().filter(|v| !bound.contains(v)).collect();
+            assert!(unbound.is_empty(), "`{}` does not bind {unbound:?}", rule.name);
+        }
+        let group = rule.name.split_once('/').unwrap().0;
+        let kind = match group {
+            "canon" => Kind::Exact,
+            "fast" => Kind::Fast,
+            _ => Kind::Fold,
+        };
+        assert_eq!(kind, rule.kind, "`{}` is in the wrong group", rule.name);
+    }
+}
+
+#[test]
+fn the_list_is_current() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rules");
+    let mut files = BTreeSet::new();
+    for group in ["canon", "fast", "fold"] {
+        for entry in std::fs::read_dir(format!("{folder}/{group}")).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            files.insert(format!("{group}/{}", file.trim_end_matches(".rs")));
+        }
+    }
+    let listed: Vec<String> = RULES.iter().map(|r| r.name.to_string()).collect();
+    assert_eq!(listed, files.into_iter().collect::<Vec<_>>(), "rules.rs lists other rules than src/rules holds");
+}
+
+#[test]
+fn misses_have_reasons() {
+    let program = parse(
+        "graph @g(%x: f32[2, 3]) -> (%r) {
+           %c = constant {dtype = f32, shape = [], bits = [1077936128]} : f32[]
+           %y = div %x, %c : f32[2, 3]  // Div_0
+           %z = exp %x : f32[2, 3]
+           %s = div %z, %x : f32[2, 3]  // Div_1
+           yield %s
+         }",
+    );
+    let found = misses(&program, "canon/div_power_of_two", Numerics::Exact).unwrap();
+    // `%y` is dead; `Div_1` has no constant.
+    assert_eq!(found.len(), 1);
+    assert_eq!((&*found[0].node, &*found[0].reason), ("Div_1", "its operands do not look like `(div ?x #c)`"));
+    assert!(misses(&program, "canon/nothing", Numerics::Exact).is_err());
+}

@@ -1,0 +1,87 @@
+//! Processor features by the names an artifact uses, and whether this machine has them.
+
+/// Whether this machine has the feature; `None` when the name means nothing to this runtime on this architecture.
+pub fn detect(name: &str) -> Option<bool> {
+    table().iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
+}
+
+/// Every feature this runtime knows on this architecture that the machine has.
+pub fn present() -> Vec<&'static str> {
+    table().iter().filter(|(_, found)| *found).map(|(name, _)| *name).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn table() -> &'static [(&'static str, bool)] {
+    use std::sync::OnceLock;
+    macro_rules! features {
+        ($($name:tt),* $(,)?) => { vec![$(($name, std::is_x86_feature_detected!($name))),*] };
+    }
+    static TABLE: OnceLock<Vec<(&'static str, bool)>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        features![
+            "sse",
+            "sse2",
+            "sse3",
+            "ssse3",
+            "sse4.1",
+            "sse4.2",
+            "popcnt",
+            "lzcnt",
+            "bmi1",
+            "bmi2",
+            "avx",
+            "avx2",
+            "fma",
+            "f16c",
+            "avxvnni",
+            "avxifma",
+            "avxneconvert",
+            "avxvnniint8",
+            "avxvnniint16",
+            "avx512f",
+            "avx512cd",
+            "avx512dq",
+            "avx512bw",
+            "avx512vl",
+            "avx512ifma",
+            "avx512vbmi",
+            "avx512vbmi2",
+            "avx512vnni",
+            "avx512bitalg",
+            "avx512vpopcntdq",
+            "avx512bf16",
+            "avx512fp16",
+            "gfni",
+            "vaes",
+            "vpclmulqdq",
+        ]
+    })
+}
+
+#[cfg(target_arch = "aarch64")]
+fn table() -> &'static [(&'static str, bool)] {
+    use std::sync::OnceLock;
+    macro_rules! features {
+        ($($name:tt),* $(,)?) => { vec![$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
+    }
+    static TABLE: OnceLock<Vec<(&'static str, bool)>> = OnceLock::new();
+    TABLE.get_or_init(|| features!["neon", "asimd", "fp16", "dotprod", "i8mm", "bf16", "sve", "sve2"])
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn table() -> &'static [(&'static str, bool)] {
+    &[]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_told_apart_from_missing_ones() {
+        assert_eq!(detect("warp-drive"), None);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(detect("sse2"), Some(true));
+        assert!(present().iter().all(|name| detect(name) == Some(true)));
+    }
+}

@@ -1,0 +1,326 @@
+//! A session: one caller's memory and threads for a model.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crate::device::arena::{Attached, Memory};
+use crate::error::{Error, Result};
+use crate::exec::{self, Limits, State, Times};
+use crate::expr;
+use crate::model::{Inner, Model};
+use crate::plan::TensorDecl;
+use crate::pool::Pool;
+use crate::profile::{LaunchTime, Profile};
+use crate::tensor::{Tensor, TensorMut, TensorRef};
+use crate::threads;
+
+/// How a session runs, and what it is held to.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Threads, the caller's included; by default one per physical core this process may use.
+    pub threads: Option<usize>,
+    /// Most trips all loops of one run may make together.
+    pub loop_fuel: u64,
+    /// Most bytes of arena, heap and scratch memory.
+    pub memory_ceiling: u64,
+    /// Set it from another thread to stop the run between two steps; it stays set until the caller clears it.
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        SessionOptions { threads: None, loop_fuel: 10_000_000, memory_ceiling: u64::MAX, cancel: None }
+    }
+}
+
+/// Runs a model. A session serves one run at a time; make one per thread to run in parallel.
+pub struct Session {
+    model: Model,
+    options: SessionOptions,
+    memory: Memory,
+    state: State,
+    pool: Pool,
+    /// Dims of all inputs that everything is prepared for, one after the other; none when preparing failed.
+    prepared_for: Option<Vec<usize>>,
+}
+
+impl Session {
+    /// A session with default options.
+    pub fn new(model: &Model) -> Session {
+        Session::with_options(model, SessionOptions::default())
+    }
+
+    /// A session with options. Memory is allocated when the first shapes are known: see [`Session::prepare`].
+    pub fn with_options(model: &Model, options: SessionOptions) -> Session {
+        let pool = Pool::new(options.threads.unwrap_or_else(threads::default_threads));
+        let memory = Memory::new(Arc::clone(&model.inner), pool.threads(), options.memory_ceiling);
+        let state = State::new(&model.inner);
+        Session { model: model.clone(), options, memory, state, pool, prepared_for: None }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of arena, heap and scratch memory held now; they only grow.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.used()
+    }
+
+    /// Allocates and computes everything for inputs of these shapes, so that the next run need not.
+    pub fn prepare(&mut self, shapes: &[&[usize]]) -> Result<()> {
+        self.prepare_shapes(shapes.iter().copied())
+    }
+
+    /// Runs the model on inputs in the model's order; the outputs come in the model's order.
+    pub fn run(&mut self, inputs: &[TensorRef<'_>]) -> Result<Vec<Tensor>> {
+        self.run_owned(inputs, None)
+    }
+
+    /// Runs the model on inputs by name, in any order.
+    pub fn run_named(&mut self, inputs: &[(&str, TensorRef<'_>)]) -> Result<Vec<Tensor>> {
+        let ordered = order_by_name(&self.model.inner, inputs)?;
+        self.run(&ordered)
+    }
+
+    /// Runs the model and tells where the time went.
+    pub fn run_profiled(&mut self, inputs: &[TensorRef<'_>]) -> Result<(Vec<Tensor>, Profile)> {
+        let mut times = blank_times(&self.model.inner);
+        let start = Instant::now();
+        let outputs = self.run_owned(inputs, Some(&mut times))?;
+        let total_ns = start.elapsed().as_nanos() as u64;
+        times.retain(|entry| entry.calls > 0);
+        Ok((outputs, Profile { total_ns, launches: times }))
+    }
+
+    /// Runs the model into tensors of the caller's. Allocates nothing if the shapes are those of the last run, unless
+    /// sizes that depend on data have grown.
+    pub fn run_into(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<()> {
+        self.begin(inputs)?;
+        let Session { model, options, memory, state, pool, prepared_for } = self;
+        let inner = &*model.inner;
+        check_outputs(inner, state, outputs)?;
+        let done = memory.with_io(
+            inputs.iter().map(|input| input.bytes()),
+            outputs.iter_mut().map(|output| output.bytes_mut()),
+            |attached| walk(inner, state, attached, pool, options, None),
+        );
+        keep_if_done(prepared_for, done)?;
+        if inner.indirect_outputs.is_empty() {
+            return Ok(());
+        }
+        memory.with_io(inputs.iter().map(|input| input.bytes()), std::iter::empty(), |attached| {
+            for &number in &inner.indirect_outputs {
+                let (decl, output) = (&inner.plan.outputs[number], &mut outputs[number]);
+                if !has_shape(state, decl, output.shape())? {
+                    return Err(output_shape_error(state, decl, output.shape()));
+                }
+                attached.bytes(decl.buffer, output.bytes().len())?.copy_to(output.bytes_mut());
+            }
+            Ok(())
+        })
+    }
+
+    fn run_owned(&mut self, inputs: &[TensorRef<'_>], times: Option<&mut Times>) -> Result<Vec<Tensor>> {
+        self.begin(inputs)?;
+        let Session { model, options, memory, state, pool, prepared_for } = self;
+        let inner = &*model.inner;
+        let mut outputs = Vec::with_capacity(inner.plan.outputs.len());
+        for (number, decl) in inner.plan.outputs.iter().enumerate() {
+            // What does not go straight into the tensor is allocated when its shape is known.
+            let is_direct = inner.indirect_outputs.binary_search(&number).is_err();
+            let shape = if is_direct { shape_of(state, decl)? } else { vec![0] };
+            outputs.push(Tensor::zeros(decl.dtype, &shape)?);
+        }
+        let done = memory.with_io(
+            inputs.iter().map(|input| input.bytes()),
+            outputs.iter_mut().map(|output| output.bytes_mut()),
+            |attached| walk(inner, state, attached, pool, options, times),
+        );
+        keep_if_done(prepared_for, done)?;
+        memory.with_io(inputs.iter().map(|input| input.bytes()), std::iter::empty(), |attached| {
+            for &number in &inner.indirect_outputs {
+                let decl = &inner.plan.outputs[number];
+                let held = attached.bytes(decl.buffer, state.byte_len(decl.dtype, &decl.shape)?)?;
+                let mut tensor = Tensor::zeros(decl.dtype, &shape_of(state, decl)?)?;
+                held.copy_to(tensor.bytes_mut());
+                outputs[number] = tensor;
+            }
+            Ok(outputs)
+        })
+    }
+
+    /// Checks the inputs and prepares for their shapes.
+    fn begin(&mut self, inputs: &[TensorRef<'_>]) -> Result<()> {
+        let decls = &self.model.inner.plan.inputs;
+        if inputs.len() != decls.len() {
+            return Err(Error::Count { what: "inputs", expected: decls.len(), found: inputs.len() });
+        }
+        for (decl, input) in decls.iter().zip(inputs) {
+            check_dtype("input", decl, input.dtype())?;
+        }
+        self.prepare_shapes(inputs.iter().map(|input| input.shape()))
+    }
+
+    fn prepare_shapes<'s>(&mut self, shapes: impl ExactSizeIterator<Item = &'s [usize]> + Clone) -> Result<()> {
+        let known = self.prepared_for.as_ref();
+        if known.is_some_and(|known| are_the_dims(known, &self.model.inner, shapes.clone())) {
+            return Ok(());
+        }
+        let mut dims = self.prepared_for.take().unwrap_or_default();
+        let inner = &*self.model.inner;
+        self.state.rebind(inner, shapes.clone(), &mut self.memory, self.pool.threads())?;
+        dims.clear();
+        shapes.for_each(|shape| dims.extend_from_slice(shape));
+        self.prepared_for = Some(dims);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?}, {} threads, {} bytes)", self.model, self.threads(), self.memory_bytes())
+    }
+}
+
+/// Whether these shapes have the model's ranks and, laid end to end, the given dims.
+fn are_the_dims<'s>(known: &[usize], inner: &Inner, shapes: impl ExactSizeIterator<Item = &'s [usize]>) -> bool {
+    if shapes.len() != inner.plan.inputs.len() {
+        return false;
+    }
+    let mut rest = known;
+    for (decl, shape) in inner.plan.inputs.iter().zip(shapes) {
+        match rest.split_at_checked(shape.len()) {
+            Some((dims, tail)) if shape.len() == decl.shape.len() && dims == shape => rest = tail,
+            _ => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// Runs the steps with all memory attached.
+fn walk(
+    inner: &Inner,
+    state: &mut State,
+    attached: &mut Attached<'_>,
+    pool: &mut Pool,
+    options: &SessionOptions,
+    times: Option<&mut Times>,
+) -> Result<()> {
+    state.begin_run(inner, attached);
+    let limits = Limits { cancel: options.cancel.as_deref(), loop_fuel: options.loop_fuel };
+    pool.set_in_run(true);
+    let result = exec::execute(inner, state, attached, pool, &limits, times);
+    pool.set_in_run(false);
+    result
+}
+
+/// After a failed run nothing counts as prepared: an allocation may have failed halfway.
+fn keep_if_done(prepared_for: &mut Option<Vec<usize>>, done: Result<()>) -> Result<()> {
+    if done.is_err() {
+        *prepared_for = None;
+    }
+    done
+}
+
+fn shape_of(state: &State, decl: &TensorDecl) -> Result<Vec<usize>> {
+    decl.shape.iter().map(|&dim| state.values.size(dim)).collect()
+}
+
+fn has_shape(state: &State, decl: &TensorDecl, shape: &[usize]) -> Result<bool> {
+    if decl.shape.len() != shape.len() {
+        return Ok(false);
+    }
+    for (&dim, &found) in decl.shape.iter().zip(shape) {
+        if state.values.size(dim)? != found {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Checks the caller's outputs as far as their shapes are known before the run.
+fn check_outputs(inner: &Inner, state: &State, outputs: &[TensorMut<'_>]) -> Result<()> {
+    let decls = &inner.plan.outputs;
+    if outputs.len() != decls.len() {
+        return Err(Error::Count { what: "outputs", expected: decls.len(), found: outputs.len() });
+    }
+    for (decl, output) in decls.iter().zip(outputs) {
+        check_dtype("output", decl, output.dtype())?;
+        let is_static = decl.shape.iter().all(|&dim| inner.program.dependencies.is_static(dim));
+        if is_static && !has_shape(state, decl, output.shape())? {
+            return Err(Error::Shape {
+                tensor: format!("output `{}`", decl.name),
+                expected: format!("{:?}", shape_of(state, decl)?),
+                found: format!("{:?}", output.shape()),
+                why: format!(" (that is {})", expr::describe_shape(&inner.plan, &decl.shape)),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_dtype(role: &str, decl: &TensorDecl, found: crate::plan::DType) -> Result<()> {
+    if decl.dtype == found {
+        return Ok(());
+    }
+    let tensor = format!("{role} `{}`", decl.name);
+    Err(Error::DType { tensor, expected: decl.dtype.name(), found: found.name() })
+}
+
+#[cold]
+fn output_shape_error(state: &State, decl: &TensorDecl, given: &[usize]) -> Error {
+    match shape_of(state, decl) {
+        Err(error) => error,
+        Ok(shape) => {
+            let (shape, given) = (format!("{shape:?}"), format!("{given:?}"));
+            Error::OutputShape { name: decl.name.clone(), shape, given }
+        }
+    }
+}
+
+/// Puts inputs into the model's order.
+fn order_by_name<'a>(inner: &Inner, inputs: &[(&str, TensorRef<'a>)]) -> Result<Vec<TensorRef<'a>>> {
+    let decls = &inner.plan.inputs;
+    let problem = |name: &str, problem: &'static str| {
+        let names: Vec<String> = decls.iter().map(|decl| format!("`{}`", decl.name)).collect();
+        Err(Error::Name { name: name.into(), problem, known: names.join(", ") })
+    };
+    for (position, (name, _)) in inputs.iter().enumerate() {
+        if !decls.iter().any(|decl| decl.name == *name) {
+            return problem(name, "the model has no input of that name");
+        }
+        if inputs[..position].iter().any(|(other, _)| other == name) {
+            return problem(name, "it was given twice");
+        }
+    }
+    let mut ordered = Vec::with_capacity(decls.len());
+    for decl in decls {
+        match inputs.iter().find(|(name, _)| *name == decl.name) {
+            Some((_, tensor)) => ordered.push(*tensor),
+            None => return problem(&decl.name, "it was not given"),
+        }
+    }
+    Ok(ordered)
+}
+
+/// An entry for each launch, then for each host routine.
+fn blank_times(inner: &Inner) -> Times {
+    let launches = inner.program.launches.iter().map(|launch| {
+        let kernel = &inner.plan.kernels[launch.kernel as usize];
+        LaunchTime { kernel: kernel.name.clone(), nodes: kernel.nodes.clone(), ..LaunchTime::default() }
+    });
+    let hosts = inner.program.hosts.iter().map(|host| LaunchTime {
+        kernel: host.routine.name().into(),
+        nodes: host.nodes.clone(),
+        ..LaunchTime::default()
+    });
+    launches.chain(hosts).collect()
+}
