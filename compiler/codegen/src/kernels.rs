@@ -1,9 +1,14 @@
 //! Kernel builders: one file for each kind of loop nest.
 
+pub mod arg_reduce;
 pub mod contract;
+pub mod cumulate;
 pub mod indexed;
 pub mod map;
+pub mod max_pool_indices;
+pub mod recurrent;
 pub mod rows;
+pub mod scatter;
 pub mod window;
 
 use xlac_ir::ops::Op;
@@ -36,6 +41,12 @@ pub fn single(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
         Op::Bind(op) => control::bind(l, group, op),
         Op::TopK(op) => control::top_k(l, group, op),
         Op::NonZero(op) => control::non_zero(l, group, op),
+        Op::Rnn(op) => recurrent::lower(l, group, op),
+        Op::ScatterElements(op) => scatter::elements(l, group, op),
+        Op::ScatterNd(op) => scatter::slices(l, group, op),
+        Op::Cumulate(op) => cumulate::lower(l, group, op),
+        Op::ArgReduce(op) => arg_reduce::lower(l, group, op),
+        Op::MaxPoolIndices(op) => max_pool_indices::lower(l, group, op),
         other => Err(l.unsupported(group, other)),
     }
 }

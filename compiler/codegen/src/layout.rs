@@ -13,15 +13,46 @@ use crate::group::{Group, Kind};
 use crate::lower::Lowering;
 use crate::view::Layout;
 
-/// Assigns a layout to every value the groups compute.
+/// Assigns a layout to every value the groups compute, and room for padding to those that padded windows read.
 pub fn assign(l: &mut Lowering, groups: &[Group]) {
     for group in groups {
         let wanted = group_layout(l, group);
         for &v in &group.exits {
             let layout = if has_choice(&l.g.ty(v).shape) { wanted } else { Layout::RowMajor };
             l.set_layout(v, layout);
+            let halo = halo(l, v).filter(|_| layout == Layout::ChannelsLast && group.kind != Kind::Single);
+            if let Some(halo) = halo {
+                l.set_halo(v, halo);
+            }
         }
     }
+}
+
+/// Zeros stored around the spatial axes of a value, so that padded windows can read it in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halo {
+    /// Elements before each spatial axis.
+    pub before: Vec<i64>,
+    /// Elements after each spatial axis.
+    pub after: Vec<i64>,
+}
+
+/// The zeros that the windows reading a value want around it, if any do.
+fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
+    let spatial = l.g.ty(v).rank().checked_sub(2)?;
+    let mut halo = Halo { before: vec![0; spatial], after: vec![0; spatial] };
+    for &n in &l.users[v.0 as usize].nodes {
+        let node = l.g.node(n);
+        let Op::Conv(op) = &node.op else { continue };
+        if node.inputs[0] != v {
+            continue;
+        }
+        for s in 0..spatial {
+            halo.before[s] = halo.before[s].max(op.before[s].as_const().unwrap_or(0));
+            halo.after[s] = halo.after[s].max(op.after[s].as_const().unwrap_or(0));
+        }
+    }
+    halo.before.iter().chain(&halo.after).any(|&p| p > 0).then_some(halo)
 }
 
 fn group_layout(l: &Lowering, group: &Group) -> Layout {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use xlac_ir::backend::Target;
 use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{BODY, Def, Graph, Loc, NodeId, Program, RegionId, Users, ValueId};
-use xlac_ir::kernel::Kernel;
+use xlac_ir::kernel::{Const, Kernel};
 use xlac_ir::ops::Op;
 use xlac_ir::types::Type;
 use xlac_ir::weights::Weights;
@@ -15,6 +15,7 @@ use crate::eval::Leaf;
 use crate::group::{self, Group, Kind};
 use crate::kb::{Kb, Place};
 use crate::kernels;
+use crate::layout::Halo;
 use crate::pack::{Blob, Pack, Source};
 use crate::plan::{Buffer, BufferId, Io, Launch, Plan, Step, Storage};
 use crate::view::{Layout, View};
@@ -38,6 +39,7 @@ pub struct Lowering<'a> {
     blob_index: Vec<(Blob, BufferId)>,
     places: HashMap<ValueId, Place>,
     layouts: HashMap<ValueId, Layout>,
+    halos: HashMap<ValueId, Halo>,
     /// Row-major copies, per open region.
     relaid: Vec<HashMap<ValueId, Place>>,
     /// Values computed straight into a part of a concatenation: the concatenation and the offset along its axis.
@@ -82,6 +84,7 @@ impl<'a> Lowering<'a> {
             blob_index: Vec::new(),
             places: HashMap::new(),
             layouts: HashMap::new(),
+            halos: HashMap::new(),
             relaid: Vec::new(),
             sinks: HashMap::new(),
             escaping: escaping(g),
@@ -293,6 +296,41 @@ impl<'a> Lowering<'a> {
     /// Chooses the layout of a value, before it is placed.
     pub fn set_layout(&mut self, v: ValueId, layout: Layout) { self.layouts.insert(v, layout); }
 
+    /// Reserves room for padding around a value, before it is placed.
+    pub fn set_halo(&mut self, v: ValueId, halo: Halo) { self.halos.insert(v, halo); }
+
+    /// The zeros stored around a value, if it was computed into a place of its own.
+    pub fn halo(&self, v: ValueId) -> Option<&Halo> {
+        self.halos.get(&v).filter(|_| self.places.contains_key(&v) && !self.sinks.contains_key(&v))
+    }
+
+    /// A channels-last temporary with zeros around it; they are written now.
+    fn temp_with_halo(&mut self, ty: &Type, halo: &Halo) -> Place {
+        let mut shape = ty.shape.clone();
+        for (s, (b, a)) in halo.before.iter().zip(&halo.after).enumerate() {
+            shape[2 + s] = &shape[2 + s] + &Dim::from(b + a);
+        }
+        let dtype = storage_dtype(ty.dtype);
+        let buffer = self.buffer(Storage::Temp, bytes(&shape, dtype));
+        let whole = View::dense(&shape, Layout::ChannelsLast);
+        let mut inside = whole.clone();
+        for s in 0..halo.before.len() {
+            // Two slabs along this axis; those of later axes leave out what earlier slabs cover.
+            let end = &ty.shape[2 + s] + &Dim::from(halo.before[s]);
+            for (from, size) in [(Dim::ZERO, halo.before[s]), (end, halo.after[s])] {
+                let mut slab = shape.clone();
+                let mut view = inside.clone();
+                slab[2 + s] = Dim::from(size);
+                view.offset = &view.offset + &(&from * &whole.strides[2 + s]);
+                let place = Place { buffer, view, dtype };
+                kernels::map::fill(self, &slab, &place, Const::number(dtype, 0.0));
+            }
+            inside.offset = &inside.offset + &(&Dim::from(halo.before[s]) * &whole.strides[2 + s]);
+            shape[2 + s] = ty.shape[2 + s].clone();
+        }
+        Place { buffer, view: inside, dtype }
+    }
+
     /// True if a value already lies somewhere.
     pub fn is_placed(&self, v: ValueId) -> bool { self.places.contains_key(&v) }
 
@@ -313,6 +351,8 @@ impl<'a> Lowering<'a> {
         } else if let Some(i) = self.output_slot(v).filter(|_| layout == Layout::RowMajor) {
             let buffer = self.plan.outputs[i].buffer;
             Place { buffer, view: View::dense(&ty.shape, Layout::RowMajor), dtype: ty.dtype }
+        } else if let Some(halo) = self.halos.get(&v).cloned() {
+            self.temp_with_halo(&ty, &halo)
         } else {
             self.temp_in(&ty, layout)
         };

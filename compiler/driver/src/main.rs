@@ -1,2 +1,3 @@
-//! The `xlac` command line.
-fn main() {}
+//! The `xlac` program: see [`xlac::commands`].
+
+fn main() -> std::process::ExitCode { xlac::commands::main() }

@@ -18,6 +18,9 @@ mod liveness;
 
 use liveness::Liveness;
 
+/// Who watches a run: called with a value and what it became.
+pub type Observer<'a> = dyn FnMut(ValueId, &Tensor) + 'a;
+
 /// Limits of a run, and who watches it.
 pub struct Options<'a> {
     /// Trips of all loops together.
@@ -25,7 +28,7 @@ pub struct Options<'a> {
     /// Bytes of values alive at once, weights not included; none for no limit.
     pub memory: Option<usize>,
     /// Called with every value as it is computed, in loops once for each trip.
-    pub observer: Option<&'a mut dyn FnMut(ValueId, &Tensor)>,
+    pub observer: Option<&'a mut Observer<'a>>,
 }
 
 impl Default for Options<'_> {
@@ -223,7 +226,9 @@ impl<'a, 'o> Run<'a, 'o> {
         let inputs = node.inputs.iter().map(|&v| self.value(v, &node.loc)).collect::<Result<Vec<_>, _>>()?;
         self.reserve(node)?;
         let results = match &node.op {
-            Op::Weight(w) if (w.id.0 as usize) < program.weights.len() => vec![program.weights.get(w.id).tensor.clone()],
+            Op::Weight(w) if (w.id.0 as usize) < program.weights.len() => {
+                vec![program.weights.get(w.id).tensor.clone()]
+            }
             Op::Bind(op) => {
                 self.bind_sizes(&op.symbols, &inputs, &node.loc)?;
                 Vec::new()
@@ -232,7 +237,10 @@ impl<'a, 'o> Run<'a, 'o> {
             Op::Loop(op) => self.repeat(op, node, inputs)?,
             op => {
                 let symbols = |s: &str| self.symbols.get(s).copied();
-                let error = |EvalError(message)| RunError { kind: RunErrorKind::Eval, loc: node.loc.clone(), message };
+                let error = |EvalError(e)| {
+                    let message = format!("{}: {e}", op.mnemonic());
+                    RunError { kind: RunErrorKind::Eval, loc: node.loc.clone(), message }
+                };
                 op.eval(&inputs, &EvalCx { symbols: &symbols }).map_err(error)?
             }
         };

@@ -94,6 +94,7 @@ impl Tokens {
     pub fn peek_second(&self) -> &Token { &self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0 }
 
     /// Takes the next token; the last one, [`Token::End`], stays.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Token {
         let token = self.peek().clone();
         self.at = (self.at + 1).min(self.tokens.len() - 1);

@@ -1,8 +1,8 @@
 //! Elementwise functions expanded into kernel arithmetic: once for every target and for the reference interpreter.
 //!
 //! An expansion is written against [`Arith`], the scalar instruction set of kernels. [`KernelBuilder`] implements it by
-//! emitting instructions on vectors of any number of lanes, [`Eval`] by computing with [`crate::scalar`]; both perform the
-//! same operations in the same order, so every engine gets the same bits (the payload of a NaN excepted).
+//! emitting instructions on vectors of any number of lanes, [`Eval`] by computing with [`crate::scalar`]; both perform
+//! the same operations in the same order, so every engine gets the same bits (the payload of a NaN excepted).
 //!
 //! - f16 and bf16 operands are converted to f32, computed there and rounded back once.
 //! - f32 is computed in f32 alone; no target falls back to f64 or to its own approximations.
@@ -56,18 +56,34 @@ pub trait Arith {
 
 impl Arith for KernelBuilder {
     type V = Val;
-    fn dtype(&self, v: Val) -> DType { self.ty(v).dtype }
+    fn dtype(&self, v: Val) -> DType {
+        self.ty(v).dtype
+    }
     fn constant(&mut self, c: Const, like: Val) -> Val {
         let lanes = self.ty(like).lanes;
         self.splat_const(c, lanes)
     }
-    fn un(&mut self, op: UnOp, a: Val) -> Val { KernelBuilder::un(self, op, a) }
-    fn bin(&mut self, op: BinOp, a: Val, b: Val) -> Val { KernelBuilder::bin(self, op, a, b) }
-    fn fma(&mut self, a: Val, b: Val, c: Val) -> Val { KernelBuilder::fma(self, a, b, c) }
-    fn cmp(&mut self, pred: Pred, a: Val, b: Val) -> Val { KernelBuilder::cmp(self, pred, a, b) }
-    fn select(&mut self, cond: Val, a: Val, b: Val) -> Val { KernelBuilder::select(self, cond, a, b) }
-    fn convert(&mut self, a: Val, to: DType) -> Val { KernelBuilder::convert(self, a, to) }
-    fn bitcast(&mut self, a: Val, to: DType) -> Val { KernelBuilder::bitcast(self, a, to) }
+    fn un(&mut self, op: UnOp, a: Val) -> Val {
+        KernelBuilder::un(self, op, a)
+    }
+    fn bin(&mut self, op: BinOp, a: Val, b: Val) -> Val {
+        KernelBuilder::bin(self, op, a, b)
+    }
+    fn fma(&mut self, a: Val, b: Val, c: Val) -> Val {
+        KernelBuilder::fma(self, a, b, c)
+    }
+    fn cmp(&mut self, pred: Pred, a: Val, b: Val) -> Val {
+        KernelBuilder::cmp(self, pred, a, b)
+    }
+    fn select(&mut self, cond: Val, a: Val, b: Val) -> Val {
+        KernelBuilder::select(self, cond, a, b)
+    }
+    fn convert(&mut self, a: Val, to: DType) -> Val {
+        KernelBuilder::convert(self, a, to)
+    }
+    fn bitcast(&mut self, a: Val, to: DType) -> Val {
+        KernelBuilder::bitcast(self, a, to)
+    }
 }
 
 /// Computes at once, on single elements: the reference.
@@ -78,15 +94,33 @@ const TYPED: &str = "an expansion applies an operation to a type that has it";
 
 impl Arith for Eval {
     type V = Const;
-    fn dtype(&self, v: Const) -> DType { v.dtype }
-    fn constant(&mut self, c: Const, _like: Const) -> Const { c }
-    fn un(&mut self, op: UnOp, a: Const) -> Const { scalar::un(op, a).expect(TYPED) }
-    fn bin(&mut self, op: BinOp, a: Const, b: Const) -> Const { scalar::bin(op, a, b).expect(TYPED) }
-    fn fma(&mut self, a: Const, b: Const, c: Const) -> Const { scalar::fma(a, b, c).expect(TYPED) }
-    fn cmp(&mut self, pred: Pred, a: Const, b: Const) -> Const { Const::bool(scalar::cmp(pred, a, b)) }
-    fn select(&mut self, cond: Const, a: Const, b: Const) -> Const { if cond.bits != 0 { a } else { b } }
-    fn convert(&mut self, a: Const, to: DType) -> Const { scalar::convert(a, to) }
-    fn bitcast(&mut self, a: Const, to: DType) -> Const { Const { dtype: to, bits: a.bits } }
+    fn dtype(&self, v: Const) -> DType {
+        v.dtype
+    }
+    fn constant(&mut self, c: Const, _like: Const) -> Const {
+        c
+    }
+    fn un(&mut self, op: UnOp, a: Const) -> Const {
+        scalar::un(op, a).expect(TYPED)
+    }
+    fn bin(&mut self, op: BinOp, a: Const, b: Const) -> Const {
+        scalar::bin(op, a, b).expect(TYPED)
+    }
+    fn fma(&mut self, a: Const, b: Const, c: Const) -> Const {
+        scalar::fma(a, b, c).expect(TYPED)
+    }
+    fn cmp(&mut self, pred: Pred, a: Const, b: Const) -> Const {
+        Const::bool(scalar::cmp(pred, a, b))
+    }
+    fn select(&mut self, cond: Const, a: Const, b: Const) -> Const {
+        if cond.bits != 0 { a } else { b }
+    }
+    fn convert(&mut self, a: Const, to: DType) -> Const {
+        scalar::convert(a, to)
+    }
+    fn bitcast(&mut self, a: Const, to: DType) -> Const {
+        Const { dtype: to, bits: a.bits }
+    }
 }
 
 /// `f(x)`, of element type `f.result(dtype of x)`. `f` must accept the type of `x`.

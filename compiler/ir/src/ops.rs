@@ -164,9 +164,8 @@ impl Op {
     /// [`OpImpl::eval`] may rely on operands that pass their own `infer`.
     pub fn eval(&self, inputs: &[Tensor], cx: &EvalCx) -> Result<Vec<Tensor>, EvalError> {
         let types: Vec<Type> = inputs.iter().map(Tensor::ty).collect();
-        let named = |message: String| EvalError(format!("{}: {message}", self.mnemonic()));
-        self.infer(&types).map_err(|e| named(e.0))?;
-        self.implementation().eval(inputs, cx).map_err(|e| named(e.0))
+        self.infer(&types).map_err(|e| EvalError(e.0))?;
+        self.implementation().eval(inputs, cx)
     }
 
     /// True for unary, binary, compare, select and cast: output element `i` depends on operand elements `i` alone.

@@ -78,7 +78,8 @@ pub struct Options {
     /// Data-dependent sizes may appear.
     pub data_dependent: bool,
     /// Only ops that do not blow small numeric differences up: no rounding, no comparison, no division, no sorting of
-    /// floats. For engines that are compared within an error bound.
+    /// floats. For engines that are compared within an error bound; give them `dtypes` of one float width, since a cast to a
+    /// narrower one rounds.
     pub well_conditioned: bool,
     /// Element types of inputs, as often as they shall appear.
     pub dtypes: Vec<DType>,

@@ -32,6 +32,9 @@ pub struct VerifyError {
     pub loc: Loc,
 }
 
+/// Types for a message.
+fn list(types: &[Type]) -> String { types.iter().map(Type::to_string).collect::<Vec<_>>().join(", ") }
+
 fn place(loc: &Loc) -> String {
     if loc.0.is_empty() { String::new() } else { format!(", in node `{}`", loc.0.join("`, `")) }
 }
@@ -222,7 +225,9 @@ impl<'a> Checker<'a> {
         let name = node.op.mnemonic();
         match expected {
             Err(InferError(message)) => self.fail("G5", &node.loc, format!("`{name}`: {message}")),
-            Ok(e) if e != given => self.fail("G5", &node.loc, format!("`{name}` gives {e:?}, its results are {given:?}")),
+            Ok(e) if e != given => {
+                self.fail("G5", &node.loc, format!("`{name}` gives {}, its results are {}", list(&e), list(&given)));
+            }
             Ok(_) => {}
         }
     }

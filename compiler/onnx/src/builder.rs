@@ -15,7 +15,7 @@ use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{BODY, Constraint, Loc, Program, RegionId, ValueId};
 use xlac_ir::kernel::Const;
 use xlac_ir::op::EvalCx;
-use xlac_ir::ops::Op;
+use xlac_ir::ops::{Bind, Dims, Op};
 use xlac_ir::tensor::Tensor;
 use xlac_ir::types::Type;
 
@@ -54,6 +54,11 @@ pub struct Builder<'m> {
     bound: Vec<ValueId>,
     scalars: HashMap<Const, ValueId>,
     symbols: HashSet<String>,
+    /// Number of If branches that are being built: what is assumed there holds only when they are taken.
+    pub(crate) conditional: usize,
+    guarded: HashSet<(RegionId, Dim, Dim, bool)>,
+    /// Bool values that tell whether two dims are equal, which is not known at import.
+    pub(crate) equalities: HashMap<ValueId, (Dim, Dim)>,
 }
 
 impl<'m> Builder<'m> {
@@ -75,6 +80,9 @@ impl<'m> Builder<'m> {
             bound: Vec::new(),
             scalars: HashMap::new(),
             symbols: HashSet::new(),
+            equalities: HashMap::new(),
+            conditional: 0,
+            guarded: HashSet::new(),
         }
     }
 
@@ -204,8 +212,7 @@ impl<'m> Builder<'m> {
         if let (Some(a), Some(b)) = (left.as_const(), right.as_const()) {
             bail!(DIM_CONFLICT, "{why}: {a} and {b} differ");
         }
-        self.constrain(left, right, true, why);
-        Ok(())
+        self.constrain(left, right, true, why)
     }
 
     /// Records that `left` is at most `right`; an error if it cannot be.
@@ -213,15 +220,34 @@ impl<'m> Builder<'m> {
         match (left.as_const(), right.as_const()) {
             (Some(a), Some(b)) if a > b => bail!(DIM_CONFLICT, "{why}: {a} is larger than {b}"),
             (Some(_), Some(_)) => return Ok(()),
+            // No tensor has an axis that long.
+            (None, Some(b)) if b >= i64::from(i32::MAX) => return Ok(()),
             _ => {}
         }
         if (right - left).lower_bound().is_none_or(|x| x < 0) {
-            self.constrain(left, right, false, why);
+            self.constrain(left, right, false, why)?;
         }
         Ok(())
     }
 
-    fn constrain(&mut self, left: &Dim, right: &Dim, equal: bool, why: &str) {
+    fn constrain(&mut self, left: &Dim, right: &Dim, equal: bool, why: &str) -> Res<()> {
+        if self.conditional == 0 {
+            self.push_constraint(left, right, equal, why);
+            return Ok(());
+        }
+        // In a branch the dims are bound to symbols of its own, so that the check happens when the branch is taken.
+        if !self.guarded.insert((self.region, left.clone(), right.clone(), equal)) {
+            return Ok(());
+        }
+        let symbols = vec![self.symbol("left"), self.symbol("right")];
+        let (l, r) = (Dim::sym(&symbols[0]), Dim::sym(&symbols[1]));
+        let sides = self.op(Dims { dims: vec![left.clone(), right.clone()], scalar: false }, &[])?;
+        self.ops(Bind { symbols }, &[sides])?;
+        self.push_constraint(&l, &r, equal, why);
+        Ok(())
+    }
+
+    fn push_constraint(&mut self, left: &Dim, right: &Dim, equal: bool, why: &str) {
         let node = self.loc.0.first().map_or(String::new(), |n| format!("`{n}`: "));
         let constraint = Constraint { left: left.clone(), right: right.clone(), equal, why: format!("{node}{why}") };
         let list = &mut self.program.graph.constraints;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use xlac_ir::diag::Diagnostic;
-use xlac_ir::graph::{BODY, Loc, RegionId, ValueId};
+use xlac_ir::graph::{Loc, ValueId};
 
 use crate::builder::Builder;
-use crate::fail::{Fail, Res, bail, ensure};
+use crate::fail::{Res, bail, ensure};
 use crate::node::{Node, clean, display_name};
 use crate::proto::{GraphProto, NodeProto, SparseTensorProto, TensorProto};
 use crate::{codes, functions, ops, shape_fold, sort, tensor_data};
@@ -123,6 +123,9 @@ fn run<'m>(node: &mut Node<'m>, b: &mut Builder<'m>) -> Res<Option<()>> {
         Some(v) => vec![v],
         None => (ops::find(&node.proto.domain, &node.proto.op_type, node.opset)?.import)(node, b)?,
     };
+    if let (Some(equality), &[v, ..]) = (shape_fold::equality(node, b), outputs.as_slice()) {
+        b.equalities.insert(v, equality);
+    }
     for (i, name) in node.proto.output.iter().enumerate() {
         if name.is_empty() {
             continue;
@@ -174,14 +177,3 @@ fn subgraph_body<'m>(graph: &'m GraphProto, inputs: &[ValueId], b: &mut Builder<
     ensure!(b.errors.len() == errors, SUBGRAPH, "the subgraph could not be imported");
     Ok(outputs)
 }
-
-/// Imports a subgraph into a region of its own.
-pub fn region<'m>(graph: &'m GraphProto, b: &mut Builder<'m>) -> Res<(RegionId, Vec<ValueId>)> {
-    b.in_region(|b, _| subgraph(graph, &[], b))
-}
-
-/// True for the region every program starts with.
-pub fn is_body(region: RegionId) -> bool { region == BODY }
-
-/// Shorthand for failures about subgraphs.
-pub fn subgraph_fail(message: impl Into<String>) -> Fail { Fail::new(codes::SUBGRAPH, message) }

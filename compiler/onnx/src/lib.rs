@@ -66,6 +66,9 @@ pub struct ImportOptions {
     pub dims: BTreeMap<String, DimOverride>,
     /// Shapes of inputs, by the name of the input; -1 leaves a dim as it is.
     pub shapes: BTreeMap<String, Vec<i64>>,
+    /// Values of inputs that are known already: they become constants, and the program has no such inputs. For inputs
+    /// that decide about shapes or axes.
+    pub constants: BTreeMap<String, Tensor>,
     /// Bounds.
     pub limits: Limits,
 }

@@ -130,6 +130,7 @@ fn inputs<'m>(graph: &'m GraphProto, b: &mut Builder<'m>) -> Res<()> {
     }
     let mut seen = std::collections::HashSet::new();
     let mut defaults = Vec::new();
+    let mut fixed = 0;
     for input in &graph.input {
         ensure!(!input.name.is_empty(), BAD_NAME, "a graph input has no name");
         ensure!(seen.insert(&input.name), DUPLICATE, "two graph inputs are called `{}`", clean(&input.name));
@@ -138,10 +139,17 @@ fn inputs<'m>(graph: &'m GraphProto, b: &mut Builder<'m>) -> Res<()> {
             continue;
         }
         let ty = input_type(input, b, &overrides)?;
+        if let Some(tensor) = b.options.constants.get(&input.name) {
+            ensure!(tensor.dtype == ty.dtype && tensor.shape.len() == ty.rank(), OVERRIDE, "input `{}` is {ty}, not {}", clean(&input.name), tensor.ty());
+            let v = b.named_constant(&clean(&input.name), tensor.clone());
+            import::define(b, &input.name, v)?;
+            fixed += 1;
+            continue;
+        }
         let v = b.program.graph.add_input(BODY, ty, Some(&input.name));
         import::define(b, &input.name, v)?;
     }
-    if !defaults.is_empty() && graph.input.len() == defaults.len() + b.program.graph.inputs().len() {
+    if !defaults.is_empty() && graph.input.len() == defaults.len() + fixed + b.program.graph.inputs().len() {
         let message = format!("{} graph inputs have initializers and are taken as constants", defaults.len());
         b.warnings.push(Diagnostic { severity: Severity::Note, ..Diagnostic::warning(codes::DEFAULT_INPUT, message) });
     }

@@ -15,6 +15,9 @@ pub fn prune(program: &mut Program) {
     }
     let graph = &mut program.graph;
     let mut symbols = graph.symbols();
+    for n in graph.live_nodes() {
+        symbols.extend(bound_symbols(&graph.node(n).op).iter().cloned());
+    }
     for &v in graph.inputs() {
         graph.ty(v).shape.iter().for_each(|d| d.symbols(&mut symbols));
     }
@@ -39,15 +42,27 @@ pub fn prune(program: &mut Program) {
 /// Nodes that outputs need, and those that bind symbols which these need.
 fn live_nodes(graph: &Graph) -> HashSet<NodeId> {
     let all = graph.live_nodes();
+    let mut checked = BTreeSet::new();
+    for c in &graph.constraints {
+        c.left.symbols(&mut checked);
+        c.right.symbols(&mut checked);
+    }
     let parent = parents(graph, &all);
+    let mut region_of = vec![None; graph.node_count()];
+    for r in graph.live_regions() {
+        graph.region(r).nodes.iter().for_each(|n| region_of[n.0 as usize] = Some(r));
+    }
     let mut marker = Marker { graph, parent, nodes: HashSet::new(), values: Vec::new(), symbols: BTreeSet::new() };
     marker.values.extend(graph.outputs());
     loop {
         marker.run();
         let before = marker.nodes.len();
         for &n in &all {
-            let binds = bound_symbols(&graph.node(n).op).iter().any(|s| marker.symbols.contains(s));
-            if binds && !marker.nodes.contains(&n) {
+            let op = &graph.node(n).op;
+            let binds = bound_symbols(op).iter().any(|s| marker.symbols.contains(s));
+            // A check within a branch that is kept is kept with it.
+            let checks = matches!(op, Op::Bind(b) if b.symbols.iter().any(|s| checked.contains(s)));
+            if binds || (checks && region_of[n.0 as usize].is_some_and(|r| marker.alive(r))) && !marker.nodes.contains(&n) {
                 marker.node(n);
             }
         }
@@ -94,6 +109,9 @@ impl Marker<'_> {
             }
         }
     }
+
+    /// True for regions that a kept node has; the body's checks go with what uses their symbols.
+    fn alive(&self, region: RegionId) -> bool { self.parent[region.0 as usize].is_some_and(|n| self.nodes.contains(&n)) }
 
     fn region(&mut self, region: RegionId) {
         if let Some(n) = self.parent[region.0 as usize].filter(|_| region != BODY) {

@@ -37,6 +37,18 @@ pub fn fold(n: &Node, b: &mut Builder) -> Res<Option<ValueId>> {
     }
 }
 
+/// The two dims that an Equal compares, or that an Identity or Cast passes on.
+pub fn equality(n: &Node, b: &Builder) -> Option<(Dim, Dim)> {
+    match n.proto.op_type.as_str() {
+        "Equal" => match (b.known(n.opt(0)?)?.as_slice(), b.known(n.opt(1)?)?.as_slice()) {
+            ([x], [y]) => Some((x.clone(), y.clone())),
+            _ => None,
+        },
+        "Cast" | "Identity" | "Squeeze" | "Unsqueeze" => b.equalities.get(&n.opt(0)?).cloned(),
+        _ => None,
+    }
+}
+
 fn shape(n: &Node, b: &Builder) -> Res<Option<Sizes>> {
     let shape = b.shape(n.input(0)?);
     let rank = shape.len() as i64;

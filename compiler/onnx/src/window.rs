@@ -5,9 +5,6 @@ use xlac_ir::dim::Dim;
 use crate::fail::{Res, bail, ensure};
 use crate::node::Node;
 
-/// Attributes every windowed operator has.
-pub const ATTRS: &[&str] = &["auto_pad", "dilations", "kernel_shape", "pads", "strides"];
-
 /// A window and where it is put.
 pub struct Window {
     pub kernel: Vec<usize>,

@@ -34,6 +34,10 @@ pub fn node_cost(graph: &Graph, node: &Node) -> u64 {
     }
 }
 
-fn value(dim: &Dim) -> u64 { dim.eval(&|_| Some(SYMBOL)).map_or(0, |d| d.max(0) as u64) }
+fn value(dim: &Dim) -> u64 {
+    dim.eval(&|_| Some(SYMBOL)).map_or(0, |d| d.max(0) as u64)
+}
 
-fn size(dims: &[Dim]) -> u64 { dims.iter().map(value).product() }
+fn size(dims: &[Dim]) -> u64 {
+    dims.iter().map(value).product()
+}

@@ -1,8 +1,7 @@
-//! What a rule proposes: new nodes, and the value that takes the place of the matched one. A rule cannot change a program;
-//! [`Edit::apply`] does, after checking types.
+//! What a rule proposes: new nodes, and the value that takes the place of the matched one. A rule cannot change a
+//! program; [`Edit::apply`] does, after checking types.
 
 use xlac_ir::graph::{Loc, NodeId, Program, RegionId, ValueId};
-use xlac_ir::op::OpDecl;
 use xlac_ir::ops::{self, Op};
 use xlac_ir::tensor::Tensor;
 use xlac_ir::types::Type;
@@ -33,10 +32,14 @@ pub struct Edit {
 
 impl Edit {
     /// An edit without nodes yet.
-    pub fn new() -> Edit { Edit::default() }
+    pub fn new() -> Edit {
+        Edit::default()
+    }
 
     /// Replaces the matched value by one that is there already.
-    pub fn value(value: Ref) -> Edit { Edit::new().give(value) }
+    pub fn value(value: Ref) -> Edit {
+        Edit::new().give(value)
+    }
 
     /// Replaces the matched value by one new node.
     pub fn node(op: impl Into<Op>, inputs: &[Ref]) -> Edit {
@@ -46,7 +49,9 @@ impl Edit {
     }
 
     /// Adds a node with one result.
-    pub fn op(&mut self, op: impl Into<Op>, inputs: &[Ref]) -> Ref { self.push(Piece::Node(op.into(), inputs.to_vec())) }
+    pub fn op(&mut self, op: impl Into<Op>, inputs: &[Ref]) -> Ref {
+        self.push(Piece::Node(op.into(), inputs.to_vec()))
+    }
 
     /// Adds a constant; `name` is that of the weight, if it becomes one.
     pub fn constant(&mut self, tensor: Tensor, name: impl Into<String>) -> Ref {
@@ -153,7 +158,6 @@ pub fn constant_data(program: &Program, value: ValueId) -> Option<Tensor> {
 }
 
 /// True for constants and weights.
-pub fn is_constant(op: &Op) -> bool { matches!(op, Op::Constant(_) | Op::Weight(_)) }
-
-/// Mnemonic of an op struct.
-pub fn mnemonic<T: OpDecl>() -> &'static str { T::MNEMONIC }
+pub fn is_constant(op: &Op) -> bool {
+    matches!(op, Op::Constant(_) | Op::Weight(_))
+}

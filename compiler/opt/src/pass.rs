@@ -54,7 +54,9 @@ impl<'a, 'b> PassCx<'a, 'b> {
     }
 
     /// True if the time is up.
-    pub fn is_late(&self) -> bool { self.started.elapsed() > self.options.time_limit }
+    pub fn is_late(&self) -> bool {
+        self.started.elapsed() > self.options.time_limit
+    }
 }
 
 /// Runs the pipeline, or the passes that the options name.

@@ -1,10 +1,12 @@
 //! Patterns: expressions over op names that a rule matches.
 //!
-//!     (mul (add:a ?x #c) 1)
+//! ```text
+//! (mul (add:a ?x #c) 1)
+//! ```
 //!
-//! `?x` is any value, `#c` a constant or weight, a number a constant that repeats it, `(op:label operands)` a node; several
-//! ops are written `add|sub`, or as a class: `unary`, `binary`, `compare`, `elementwise`. `?xs...` takes the operands that
-//! are left. A variable used twice must be the same value twice. Operands of commuting ops match in both orders.
+//! `?x` is any value, `#c` a constant or weight, a number a constant that repeats it, `(op:label operands)` a node;
+//! several ops are written `add|sub`, or as a class: `unary`, `binary`, `compare`, `elementwise`. `?xs...` takes the
+//! operands that are left. A variable used twice must be the same value twice. Operands of commuting ops match in both orders.
 
 use xlac_ir::elementwise::{BinaryFn, UnaryFn};
 use xlac_ir::kernel::Pred;
@@ -57,9 +59,7 @@ impl Pattern {
         match self {
             Pattern::Var(name) | Pattern::Constant(name) => vec![name],
             Pattern::Number(_) => Vec::new(),
-            Pattern::Node { operands, rest, .. } => {
-                operands.iter().flat_map(Pattern::variables).chain(*rest).collect()
-            }
+            Pattern::Node { operands, rest, .. } => operands.iter().flat_map(Pattern::variables).chain(*rest).collect(),
         }
     }
 }

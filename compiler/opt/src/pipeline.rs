@@ -17,9 +17,21 @@ pub const PIPELINE: &[Stage] = &[
     Stage { passes: &[dce::PASS], rounds: 1 },
     // Each makes work for the others: a folded condition frees a branch, whose shapes fold, which frees a reshape.
     Stage {
-        passes: &[splat::PASS, rules::CANONICALIZE, shapes::PASS, fold::PASS, bind::PASS, control::PASS, cse::PASS, dce::PASS],
+        passes: &[
+            splat::PASS,
+            rules::CANONICALIZE,
+            shapes::PASS,
+            fold::PASS,
+            bind::PASS,
+            control::PASS,
+            cse::PASS,
+            dce::PASS,
+        ],
         rounds: 16,
     },
     // Only now: constants are constants, and scales sit next to the contractions they belong to.
-    Stage { passes: &[rules::FOLD_SCALES, splat::PASS, rules::CANONICALIZE, fold::PASS, cse::PASS, dce::PASS], rounds: 16 },
+    Stage {
+        passes: &[rules::FOLD_SCALES, splat::PASS, rules::CANONICALIZE, fold::PASS, cse::PASS, dce::PASS],
+        rounds: 16,
+    },
 ];

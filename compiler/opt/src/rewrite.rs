@@ -1,27 +1,27 @@
 //! Applies rules to a program until none applies.
 //!
-//! A sweep visits every node once, in order, with its operands already rewritten; new nodes are visited at once. Uses are
-//! counted as edits are made, so that what becomes unused is dropped on the way, and sweeping costs time in proportion to
-//! the program.
+//! A sweep visits every node once, in order, with its operands already rewritten; new nodes are visited at once. Uses
+//! are counted as edits are made, so that what becomes unused is dropped on the way, and sweeping costs time in
+//! proportion to the program.
 
 use std::collections::HashMap;
 
 use xlac_ir::diag::Diagnostic;
 use xlac_ir::dim::Symbol;
-use xlac_ir::graph::{BODY, Def, Loc, NodeId, Program, RegionId, ValueId};
+use xlac_ir::graph::{BODY, Def, Loc, NodeId, Program, RegionId};
 use xlac_ir::ops::Op;
 use xlac_ir::types::Type;
 
-use crate::edit::{Edit, is_constant};
+use crate::edit::Edit;
 use crate::pass::PassCx;
 use crate::pattern::Pattern;
 use crate::report::MissReport;
 use crate::rule::{Facts, Into, Kind, Match, Miss, Rule, instantiate};
 use crate::subst::Substitution;
 
-/// Sweeps before giving up: each reaches everything that the one before made possible upstream.
+/// Sweeps in a row: each reaches what the one before made possible upstream. A program that wants more gets a note.
 const SWEEPS: usize = 64;
-/// Rewrites for each node before giving up.
+/// Rewrites for each node before giving up: more means that rules undo each other.
 const REWRITES_PER_NODE: usize = 64;
 
 struct Compiled {
@@ -66,7 +66,8 @@ pub fn rewrite(program: &mut Program, rules: &RuleSet, cx: &mut PassCx) -> Resul
     for _ in 0..SWEEPS {
         let facts = facts(program);
         let dead = vec![false; program.graph.node_count()];
-        let mut sweep = Sweep { program, rules, cx, facts, dead, subst: Substitution::default(), left, last: "", any: false };
+        let mut sweep =
+            Sweep { program, rules, cx, facts, dead, subst: Substitution::default(), left, last: "", any: false };
         sweep.region(BODY)?;
         sweep.drop_dead();
         if !sweep.any {
@@ -75,11 +76,13 @@ pub fn rewrite(program: &mut Program, rules: &RuleSet, cx: &mut PassCx) -> Resul
         left = sweep.left;
         changed = true;
     }
-    Err(endless("sweeps"))
+    let text = format!("rules still changed the program after {SWEEPS} sweeps");
+    cx.report.notes.push(Diagnostic::warning("X0504", text));
+    Ok(changed)
 }
 
-fn endless(what: &str) -> Diagnostic {
-    Diagnostic::error("X0501", format!("rewriting does not come to an end ({what})"))
+fn endless(last: &str, rule: &str) -> Diagnostic {
+    Diagnostic::error("X0501", format!("rewriting does not come to an end: the last rules are `{last}` and `{rule}`"))
         .help("this is a fault of the compiler; compile with `--fuel N` to get past it, and report it")
 }
 
@@ -195,7 +198,7 @@ impl Sweep<'_, '_, '_> {
             return Ok(None);
         }
         if self.left == 0 {
-            return Err(endless(&format!("last `{}` and `{}`", self.last, rule.name)));
+            return Err(endless(self.last, rule.name));
         }
         self.left -= 1;
         self.last = rule.name;
@@ -278,9 +281,4 @@ fn attempt(c: &Compiled, m: &Match) -> Result<Edit, Miss> {
 /// True if rules of this kind may be used.
 pub fn allowed(kind: Kind, numerics: crate::Numerics) -> bool {
     kind != Kind::Fast || numerics == crate::Numerics::Fast
-}
-
-/// The value of a node that is no constant: for rules that put constants second.
-pub fn is_constant_value(program: &Program, value: ValueId) -> bool {
-    program.graph.producer(value).is_some_and(|n| is_constant(&n.op))
 }

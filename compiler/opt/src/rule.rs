@@ -1,5 +1,6 @@
 //! Rewrite rules as data, and what a rule sees of a match.
 
+use xlac_ir::DType;
 use xlac_ir::dim::Dim;
 use xlac_ir::graph::{Def, Loc, Node, NodeId, Program, RegionId, ValueId};
 use xlac_ir::kernel::Const;
@@ -8,7 +9,6 @@ use xlac_ir::ops::Op;
 use xlac_ir::scalar;
 use xlac_ir::tensor::Tensor;
 use xlac_ir::types::Type;
-use xlac_ir::DType;
 
 use crate::edit::{Edit, Ref, constant_data, is_constant};
 use crate::pattern::Pattern;
@@ -56,11 +56,15 @@ pub struct Rule {
 pub struct Miss(pub String);
 
 impl From<&str> for Miss {
-    fn from(reason: &str) -> Miss { Miss(reason.into()) }
+    fn from(reason: &str) -> Miss {
+        Miss(reason.into())
+    }
 }
 
 /// A refusal.
-pub fn miss<T>(reason: impl std::convert::Into<String>) -> Result<T, Miss> { Err(Miss(reason.into())) }
+pub fn miss<T>(reason: impl std::convert::Into<String>) -> Result<T, Miss> {
+    Err(Miss(reason.into()))
+}
 
 /// What matching knows about a graph besides the graph.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +130,11 @@ impl<'a> Match<'a> {
             Pattern::Node { ops, label, operands, rest } => {
                 let id = self.interior(value)?;
                 let node = self.program.graph.node(id);
-                let fits = if rest.is_some() { node.inputs.len() >= operands.len() } else { node.inputs.len() == operands.len() };
+                let fits = if rest.is_some() {
+                    node.inputs.len() >= operands.len()
+                } else {
+                    node.inputs.len() == operands.len()
+                };
                 if !fits || !ops.contains(&node.op.mnemonic()) {
                     return None;
                 }
@@ -169,7 +177,9 @@ impl<'a> Match<'a> {
         (one_result && self.home(id) == self.home(self.root)).then_some(id)
     }
 
-    fn home(&self, node: NodeId) -> Option<RegionId> { self.facts.home.get(node.0 as usize).copied().flatten() }
+    fn home(&self, node: NodeId) -> Option<RegionId> {
+        self.facts.home.get(node.0 as usize).copied().flatten()
+    }
 
     /// The value a variable is bound to. Rules name only variables of their pattern, which a test checks.
     pub fn id(&self, name: &str) -> ValueId {
@@ -178,7 +188,9 @@ impl<'a> Match<'a> {
     }
 
     /// A variable as an operand of the edit.
-    pub fn v(&self, name: &str) -> Ref { Ref::Old(self.id(name)) }
+    pub fn v(&self, name: &str) -> Ref {
+        Ref::Old(self.id(name))
+    }
 
     /// The operands that `?name...` took.
     pub fn rest(&self, name: &str) -> &[ValueId] {
@@ -193,25 +205,39 @@ impl<'a> Match<'a> {
     }
 
     /// The matched node.
-    pub fn root(&self) -> &'a Node { self.program.graph.node(self.root) }
+    pub fn root(&self) -> &'a Node {
+        self.program.graph.node(self.root)
+    }
 
     /// Its region.
-    pub fn region(&self) -> RegionId { self.home(self.root).expect("matched nodes are live") }
+    pub fn region(&self) -> RegionId {
+        self.home(self.root).expect("matched nodes are live")
+    }
 
     /// Type of the matched value.
-    pub fn root_ty(&self) -> &'a Type { self.program.graph.ty(self.root().outputs[0]) }
+    pub fn root_ty(&self) -> &'a Type {
+        self.program.graph.ty(self.root().outputs[0])
+    }
 
     /// Type of a variable.
-    pub fn ty(&self, name: &str) -> &'a Type { self.program.graph.ty(self.id(name)) }
+    pub fn ty(&self, name: &str) -> &'a Type {
+        self.program.graph.ty(self.id(name))
+    }
 
     /// Shape of a variable.
-    pub fn shape(&self, name: &str) -> &'a [Dim] { &self.ty(name).shape }
+    pub fn shape(&self, name: &str) -> &'a [Dim] {
+        &self.ty(name).shape
+    }
 
     /// True if the variable has the type of the matched value.
-    pub fn same_type(&self, name: &str) -> bool { self.ty(name) == self.root_ty() }
+    pub fn same_type(&self, name: &str) -> bool {
+        self.ty(name) == self.root_ty()
+    }
 
     /// True for a matched value of floats.
-    pub fn is_float(&self) -> bool { self.root_ty().dtype.is_float() }
+    pub fn is_float(&self) -> bool {
+        self.root_ty().dtype.is_float()
+    }
 
     /// Data of a variable that is a constant or weight.
     pub fn data(&self, name: &str) -> Result<Tensor, Miss> {
@@ -219,7 +245,9 @@ impl<'a> Match<'a> {
     }
 
     /// The number a small constant repeats.
-    pub fn splat(&self, name: &str) -> Option<Const> { self.program.graph.splat_constant(self.id(name)) }
+    pub fn splat(&self, name: &str) -> Option<Const> {
+        self.program.graph.splat_constant(self.id(name))
+    }
 
     /// The same as f64.
     pub fn number(&self, name: &str) -> Option<f64> {
@@ -227,10 +255,14 @@ impl<'a> Match<'a> {
     }
 
     /// True if nothing but the match uses the result of a labelled node.
-    pub fn used_once(&self, label: &str) -> bool { self.uses(self.node(label).outputs[0]) <= 1 }
+    pub fn used_once(&self, label: &str) -> bool {
+        self.uses(self.node(label).outputs[0]) <= 1
+    }
 
     /// Number of uses of a value.
-    pub fn uses(&self, value: ValueId) -> u32 { self.facts.uses.get(value.0 as usize).copied().unwrap_or(0) }
+    pub fn uses(&self, value: ValueId) -> u32 {
+        self.facts.uses.get(value.0 as usize).copied().unwrap_or(0)
+    }
 
     /// Name for a weight made from the one that a variable is.
     pub fn weight_name(&self, name: &str, suffix: &str) -> String {

@@ -59,6 +59,7 @@ pub const RULES: &[&Rule] = &[
     &fast::merge_floats::RULE,
     &fast::pow_constant::RULE,
     &fast::reduce_unit_sum::RULE,
+    &fast::scale_and_shift::RULE,
     &fast::sum_of_sum::RULE,
     &fold::merge_bias::RULE,
     &fold::scale_bias::RULE,

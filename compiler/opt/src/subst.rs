@@ -2,8 +2,8 @@
 
 use xlac_ir::graph::{Graph, ValueId};
 
-/// Which value stands for which. Chains are followed; there are no cycles, since a value is only replaced by one that is
-/// defined before its uses and not replaced itself.
+/// Which value stands for which. Chains are followed; there are no cycles, since a value is only replaced by one that
+/// is defined before its uses and not replaced itself.
 #[derive(Clone, Debug, Default)]
 pub struct Substitution {
     map: Vec<Option<ValueId>>,
@@ -40,7 +40,9 @@ impl Substitution {
     }
 
     /// True without replacements.
-    pub fn is_empty(&self) -> bool { !self.any }
+    pub fn is_empty(&self) -> bool {
+        !self.any
+    }
 
     /// Makes every live use follow the replacements.
     pub fn apply(&mut self, graph: &mut Graph) {

@@ -46,7 +46,7 @@ fn outputs(program: &Program, reference: &Program, seed: u64) -> Result<Vec<Tens
 fn with_corners(inputs: Vec<Tensor>, seed: u64) -> Vec<Tensor> {
     let corners = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-40];
     let change = |t: Tensor| {
-        if !t.dtype.is_float() || seed % 3 != 0 {
+        if !t.dtype.is_float() || !seed.is_multiple_of(3) {
             return t;
         }
         let pick = |(i, c): (usize, Const)| match corners.get((i + seed as usize) % 11) {
@@ -58,8 +58,8 @@ fn with_corners(inputs: Vec<Tensor>, seed: u64) -> Vec<Tensor> {
     inputs.into_iter().map(change).collect()
 }
 
-/// Why two results differ by more than `tolerance` (relative to the larger); with none, by a single bit, the payloads of
-/// NaNs aside.
+/// Why two results differ by more than `tolerance` (relative to the larger); with none, by a single bit, the payloads
+/// of NaNs aside.
 fn difference(a: &[Tensor], b: &[Tensor], tolerance: Option<f64>) -> Option<String> {
     if a.len() != b.len() {
         return Some("the number of outputs differs".into());
@@ -74,7 +74,9 @@ fn difference(a: &[Tensor], b: &[Tensor], tolerance: Option<f64>) -> Option<Stri
     })
 }
 
-fn number(c: Const) -> f64 { f64::from_bits(scalar::convert(c, DType::F64).bits) }
+fn number(c: Const) -> f64 {
+    f64::from_bits(scalar::convert(c, DType::F64).bits)
+}
 
 fn same(a: Const, b: Const, tolerance: Option<f64>) -> bool {
     let (x, y) = (number(a), number(b));

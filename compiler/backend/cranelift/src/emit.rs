@@ -19,7 +19,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FuncInstBuilder, FunctionBuilder, FunctionBuilderContext};
 use xlac_ir::dtype::DType;
-use xlac_ir::kernel::{Instr, Kernel, ScratchLen, Stmt, Val};
+use xlac_ir::kernel::{Buf, Instr, Kernel, ScratchLen, Stmt, Val};
 
 use crate::hoist::{self, Hoisted};
 use crate::isa::Caps;
@@ -46,6 +46,8 @@ pub struct Emitter<'a> {
     env: Vec<Option<Rep>>,
     /// Instructions of the block being emitted that nothing has asked for yet, in their order.
     pending: Vec<(Val, Instr)>,
+    /// Splats of elements that are still loaded wherever they are used, and the buffers of these.
+    elements: Vec<(Val, Buf)>,
     memo: HashMap<Key, Value>,
     /// Keys of `memo` by open scope, innermost last.
     scopes: Vec<Vec<Key>>,
@@ -84,6 +86,7 @@ impl<'a> Emitter<'a> {
             caps,
             env: vec![None; kernel.values.len()],
             pending: Vec::new(),
+            elements: Vec::new(),
             memo: HashMap::new(),
             scopes: vec![Vec::new()],
             params: Vec::new(),
@@ -112,7 +115,7 @@ impl<'a> Emitter<'a> {
         self.tile = tile;
         self.open();
         self.statements(&hoisted.body.0)?;
-        self.pending.clear();
+        self.forget();
         self.close();
         let one = self.int(1);
         let next = self.ins().iadd(tile, one);
@@ -205,7 +208,26 @@ impl<'a> Emitter<'a> {
     }
 
     /// Makes everything still pending: control flow follows.
-    fn flush(&mut self) -> Result<()> { self.flush_if(|_, _| true) }
+    fn flush(&mut self) -> Result<()> {
+        self.flush_if(|_, _| true)?;
+        self.settle(None)
+    }
+
+    /// Forgets what nothing asked for: its block ends.
+    fn forget(&mut self) {
+        self.pending.clear();
+        self.elements.clear();
+    }
+
+    /// Loads for good the elements that a store to `buf` (anything, if none) may change.
+    fn settle(&mut self, buf: Option<Buf>) -> Result<()> {
+        for (v, from) in self.elements.clone() {
+            if buf.is_none_or(|b| self.may_overlap(from, b)) {
+                self.get(v)?;
+            }
+        }
+        Ok(())
+    }
 
     fn flush_if(&mut self, which: impl Fn(&Self, &Instr) -> bool) -> Result<()> {
         let vals: Vec<Val> = self.pending.iter().filter(|(_, i)| which(self, i)).map(|(v, _)| *v).collect();
@@ -222,7 +244,35 @@ impl<'a> Emitter<'a> {
             let rep = self.instr(v, &instr)?;
             self.env[v.0 as usize] = Some(rep);
         }
-        self.env[v.0 as usize].clone().ok_or_else(|| format!("value %{} is used before its definition", v.0))
+        let rep = self.env[v.0 as usize].clone();
+        let rep = rep.ok_or_else(|| format!("value %{} is used before its definition", v.0))?;
+        let Some(at) = rep.element else { return Ok(rep) };
+        self.elements.retain(|(e, _)| *e != v);
+        let x = self.load_scalar(rep.ty.dtype, at);
+        let rep = self.splat(&Rep::scalar(rep.ty.dtype, x), rep.ty.lanes);
+        self.env[v.0 as usize] = Some(rep.clone());
+        Ok(rep)
+    }
+
+    /// The value `v` as a factor. A splat of a loaded element that fills one chunk stays in memory, to be loaded into a
+    /// fresh register by each multiply-add: those overwrite a factor. With more chunks a copy of a register is cheaper.
+    fn factor(&mut self, v: Val) -> Result<Rep> {
+        if Rep::constant(self.kernel.ty(v), 0).count() > 1 {
+            return self.get(v);
+        }
+        if let Some(rep) = self.env[v.0 as usize].as_ref().filter(|rep| rep.element.is_some()) {
+            return Ok(rep.clone());
+        }
+        let pending = |e: &Self, v: Val| e.pending.iter().find(|(p, _)| *p == v).map(|(_, i)| i.clone());
+        let Some(Instr::Splat(a)) = pending(self, v) else { return self.get(v) };
+        let Some(Instr::Load { buf, index, offset, count: None }) = pending(self, a) else { return self.get(v) };
+        self.pending.retain(|(p, _)| *p != v);
+        let index = self.get(index)?;
+        let at = self.address(buf, &index, offset);
+        let rep = Rep { bits: None, element: Some(at), ..Rep::constant(self.kernel.ty(v), 0) };
+        self.env[v.0 as usize] = Some(rep.clone());
+        self.elements.push((v, buf));
+        Ok(rep)
     }
 
     fn instr(&mut self, v: Val, instr: &Instr) -> Result<Rep> {
@@ -240,7 +290,7 @@ impl<'a> Emitter<'a> {
                 self.bin(*op, &a, &b)
             }
             Instr::Fma(a, b, c) => {
-                let (a, b, c) = (self.get(*a)?, self.get(*b)?, self.get(*c)?);
+                let (a, b, c) = (self.factor(*a)?, self.factor(*b)?, self.get(*c)?);
                 self.fma(&a, &b, &c)
             }
             Instr::Cmp(pred, a, b) => {

@@ -72,6 +72,9 @@ fn error(kernel: &str, reason: impl Into<String>) -> EmitError {
     EmitError { backend: "cranelift", kernel: kernel.to_string(), reason: reason.into() }
 }
 
+/// Where a thread leaves the code of a kernel.
+type Slot = Mutex<Option<Result<Vec<u8>, EmitError>>>;
+
 /// Allocations kept from kernel to kernel.
 #[derive(Default)]
 struct Worker {
@@ -93,7 +96,7 @@ impl Session {
     /// Machine code of every kernel, in their order whatever the threads do.
     fn compile_all(&self, kernels: &[Kernel], threads: usize) -> Result<Vec<Vec<u8>>, EmitError> {
         let next = AtomicUsize::new(0);
-        let done: Vec<Mutex<Option<Result<Vec<u8>, EmitError>>>> = kernels.iter().map(|_| Mutex::new(None)).collect();
+        let done: Vec<Slot> = kernels.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
             let mut worker = Worker::default();
             loop {
@@ -116,9 +119,14 @@ impl Session {
 
     /// The CLIF of a kernel in a context, ready to compile.
     fn lower(&self, worker: &mut Worker, kernel: &Kernel) -> Result<Context, EmitError> {
-        let func = emit::function(kernel, &*self.isa, self.caps, &mut worker.builder)
-            .map_err(|reason| error(&kernel.name, reason))?;
-        Ok(Context::for_function(func))
+        match emit::function(kernel, &*self.isa, self.caps, &mut worker.builder) {
+            Ok(func) => Ok(Context::for_function(func)),
+            Err(reason) => {
+                // The builder's allocations hold half a function now.
+                *worker = Worker::default();
+                Err(error(&kernel.name, reason))
+            }
+        }
     }
 
     fn code(&self, worker: &mut Worker, kernel: &Kernel) -> Result<Vec<u8>, EmitError> {

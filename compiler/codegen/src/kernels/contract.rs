@@ -13,7 +13,7 @@
 use std::collections::{HashMap, HashSet};
 
 use xlac_ir::dim::Dim;
-use xlac_ir::graph::{Graph, NodeId, ValueId};
+use xlac_ir::graph::{Graph, Loc, NodeId, ValueId};
 use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, Val};
 use xlac_ir::ops::{Conv, ConvTranspose, MatMul};
 use xlac_ir::DType;
@@ -288,6 +288,9 @@ pub fn padded_with(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim], 
     if before.iter().chain(after).all(|p| p.is(0)) {
         return place;
     }
+    if let Some(view) = haloed(l, v, &place.view, before, after).filter(|_| value.bits == 0) {
+        return Place { view, ..place };
+    }
     let ty = l.g.ty(v).clone();
     let mut shape = ty.shape.clone();
     for (i, (b, a)) in before.iter().zip(after).enumerate() {
@@ -304,6 +307,20 @@ pub fn padded_with(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim], 
     let inside = Place { view: View { offset, strides: whole.view.strides.clone() }, ..whole.clone() };
     l.copy(v, &inside);
     whole
+}
+
+/// The view of a value whose place already has enough zeros around it.
+fn haloed(l: &Lowering, v: ValueId, view: &View, before: &[Dim], after: &[Dim]) -> Option<View> {
+    let halo = l.halo(v)?;
+    let enough = |want: &[Dim], have: &[i64]| want.iter().zip(have).all(|(w, &h)| w.as_const().is_some_and(|w| w <= h));
+    if !enough(before, &halo.before) || !enough(after, &halo.after) {
+        return None;
+    }
+    let mut offset = view.offset.clone();
+    for (s, b) in before.iter().enumerate() {
+        offset = &offset - &(b * &view.strides[2 + s]);
+    }
+    Some(View { offset, strides: view.strides.clone() })
 }
 
 /// A value read or written by the epilogue: strides along batch axes, row axes and the column axis.
@@ -339,20 +356,67 @@ struct Emitter<'a> {
     unroll: u32,
 }
 
+/// What becomes of the elements of a contraction.
+struct Epilogue {
+    /// Stands for an element of the contraction itself.
+    anchor: ValueId,
+    /// Element type it is rounded to.
+    dtype: DType,
+    /// Shape of the results.
+    space: Vec<Dim>,
+    /// Elementwise nodes that follow.
+    members: HashSet<NodeId>,
+    /// Results and where they go.
+    exits: Vec<(ValueId, Place)>,
+    name: String,
+    loc: Loc,
+}
+
 fn emit(l: &mut Lowering, group: &Group, c: Contraction) -> Result<(), CompileError> {
     let anchor = l.anchor(group).outputs[0];
     let exits: Vec<(ValueId, Place)> = group.exits.iter().map(|&v| (v, l.place_exit(v))).collect();
-    if group.space.iter().any(|d| d.is(0)) {
-        return Ok(());
-    }
     // Operands of the epilogue, without those of the contraction itself.
     let members: HashSet<NodeId> = group.members.iter().copied().filter(|&m| m != group.anchor).collect();
+    let (dtype, space) = (l.g.ty(anchor).dtype, group.space.clone());
+    let (name, loc) = (l.name(group), l.loc(group));
+    emit_parts(l, c, Epilogue { anchor, dtype, space, members, exits, name, loc })
+}
+
+/// Stores the unrounded matrix product of `a`, whose axes are `rows` and one of size `k`, and `w`, whose axes are k and the
+/// columns, in `out`, whose axes are the rows and the columns. For the node of `group`.
+pub fn product(
+    l: &mut Lowering,
+    group: &Group,
+    (rows, k, cols): (&[Dim], &Dim, &Dim),
+    a: Place,
+    w: Place,
+    out: Place,
+) -> Result<(), CompileError> {
+    let (a_rows, a_k) = a.view.strides.split_at(rows.len());
+    let (a_k, acc) = (a_k[0].clone(), out.dtype);
+    let row = |i: usize| Axis { role: Role::Row, size: rows[i].clone(), axis: i, step: Dim::ONE, a: a_rows[i].clone() };
+    let mut axes: Vec<Axis> = (0..rows.len()).map(row).collect();
+    axes.push(Axis { role: Role::Col, size: cols.clone(), axis: rows.len(), step: Dim::ONE, a: Dim::ZERO });
+    let (b_k, n) = (vec![w.view.strides[0].clone()], w.view.strides[1].clone());
+    let b = Second::View { place: w, batch: Vec::new(), k: b_k, n };
+    let anchor = l.anchor(group).outputs[0];
+    let space = [rows, std::slice::from_ref(cols)].concat();
+    let (name, loc) = (format!("{}_product", l.name(group)), l.loc(group));
+    let epilogue = Epilogue { anchor, dtype: acc, space, members: HashSet::new(), exits: vec![(anchor, out)], name, loc };
+    emit_parts(l, Contraction { axes, k: vec![(k.clone(), a_k)], a, b, acc, part: None }, epilogue)
+}
+
+fn emit_parts(l: &mut Lowering, c: Contraction, epilogue: Epilogue) -> Result<(), CompileError> {
+    let Epilogue { anchor, dtype, space, members, exits, name, loc } = epilogue;
+    if space.iter().any(|d| d.is(0)) {
+        return Ok(());
+    }
     let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
     let mut read: Vec<(ValueId, Place)> = Vec::new();
-    for v in map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor) {
+    for v in map::operands(l.g, exits.iter().map(|e| e.0), &members).into_iter().filter(|&v| v != anchor) {
         match l.const_leaf(v) {
             Some(leaf) => _ = leaves.insert(v, leaf),
-            None => read.push((v, l.leaf_view(v, &group.space))),
+            None => read.push((v, l.leaf_view(v, &space))),
         }
     }
     let mut exits = exits;
@@ -375,7 +439,7 @@ fn emit(l: &mut Lowering, group: &Group, c: Contraction) -> Result<(), CompileEr
     let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &k_total, c.acc);
 
     let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc);
-    let mut kb = Kb::new(&l.name(group));
+    let mut kb = Kb::new(&name);
     let a = kb.read(&c.a);
     let panels = Panels { buf: kb.read(&b_place), batch: b_batch, panel: b_panel, k: b_k };
     let loops = |a: &EpilogueAccess, rows: &[Dim]| [&a.batch[..], rows, std::slice::from_ref(&a.col)].concat();
@@ -402,12 +466,12 @@ fn emit(l: &mut Lowering, group: &Group, c: Contraction) -> Result<(), CompileEr
         a_rows: row_access[0].clone(),
         panels,
         acc: c.acc,
-        dtype: l.g.ty(anchor).dtype,
+        dtype,
         tile,
         leaves,
         outs,
         spill,
-        unroll: if l.target.vector_bytes <= 16 { 4 } else { 2 },
+        unroll: if l.target.vector_bytes <= 16 { 8 } else { 2 },
     };
     let elements = Dim::product(c.axes.iter().map(|x| &x.size));
     let macs = &elements * &k_total;
@@ -417,7 +481,6 @@ fn emit(l: &mut Lowering, group: &Group, c: Contraction) -> Result<(), CompileEr
     // About 16 multiply-adds a nanosecond for every 16 bytes of vector.
     let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4;
     let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
-    let loc = l.loc(group);
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
 }
@@ -458,12 +521,13 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile
     let rows = row.as_const().unwrap_or(64).max(1);
     let k = k.as_const().unwrap_or(256).max(1) as f64;
     // One register each for a broadcast element and for the panel's vectors in flight.
-    let registers = l.target.vector_registers as i64;
-    let budget = if l.target.broadcast_fma { registers - 4 } else { registers - 4 };
+    // Cranelift's multiply-add overwrites a factor and its allocator wants some room besides.
+    let room = if l.target.vector_bytes <= 16 { 4 } else { 1 };
+    let registers = i64::from(l.target.vector_registers) - room;
     let mut best = (f64::INFINITY, Tile { mr: 1, nv: 1, lanes });
     for nv in 1..=8i64 {
-        for mr in 1..=budget {
-            if mr * nv > budget || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
+        for mr in 1..=registers {
+            if mr * nv + nv > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
                 continue;
             }
             let tiles = ((rows + mr - 1) / mr * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes)))) as f64;

@@ -300,7 +300,7 @@ impl Rows<'_> {
         let (lanes, count) = (point.lanes, point.count);
         for (v, buf) in &self.cached {
             if self.stage[v] < s {
-                let x = kb.k.load(*buf, slot, 0, lanes, None);
+                let x = kb.k.load(*buf, slot, 0, lanes, if self.along { count } else { None });
                 point.known.insert(*v, x);
             }
         }

@@ -419,8 +419,7 @@ impl Emitter<'_> {
         let size = kb.k.int(self.spec.kernel[s] as i64);
         let end = kb.min(end, size);
         let n = kb.k.sub(end, first);
-        let one = kb.k.int(1);
-        kb.max(n, one)
+        kb.max(n, zero)
     }
 }
 

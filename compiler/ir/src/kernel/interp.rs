@@ -1,7 +1,7 @@
 //! Runs kernels: slow, and as plain as their meaning. The other engines are held to it.
 //!
-//! What a wrong kernel does is told instead of done: access out of bounds, reading scratch that was not written, and checks
-//! that fail.
+//! What a wrong kernel does is told instead of done: access out of bounds, reading scratch that was not written, and
+//! checks that fail.
 
 use super::verify::{KernelError, verify};
 use super::*;
@@ -64,13 +64,26 @@ pub fn run(
     dims: &[i64],
     tiles: impl Iterator<Item = i64>,
 ) -> Result<(), Fault> {
+    let origins = vec![0; buffers.len()];
+    run_at(kernel, buffers, &origins, dims, tiles)
+}
+
+/// [`run`] with pointers into the buffers: index 0 of parameter `i` is element `origins[i]` of its buffer, and indices may
+/// be negative.
+pub fn run_at(
+    kernel: &Kernel,
+    buffers: &mut [Buffer],
+    origins: &[usize],
+    dims: &[i64],
+    tiles: impl Iterator<Item = i64>,
+) -> Result<(), Fault> {
     verify(kernel).map_err(Fault::Malformed)?;
     check_arguments(kernel, buffers, dims)?;
     for tile in tiles {
         // Scratch does not survive a tile.
         let scratch = kernel.scratch.iter().map(|s| vec![None; scratch_len(s.len, dims)]).collect();
         let values = vec![Vec::new(); kernel.values.len()];
-        Machine { kernel, buffers, dims, tile, scratch, values }.block(&kernel.body)?;
+        Machine { kernel, buffers, origins, dims, tile, scratch, values }.block(&kernel.body)?;
     }
     Ok(())
 }
@@ -105,6 +118,8 @@ fn scratch_len(len: ScratchLen, dims: &[i64]) -> usize {
 struct Machine<'a> {
     kernel: &'a Kernel,
     buffers: &'a mut [Buffer],
+    /// Element of each buffer that has index 0.
+    origins: &'a [usize],
     dims: &'a [i64],
     tile: i64,
     /// Bits of the elements written.
@@ -114,7 +129,9 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn block(&mut self, block: &Block) -> Result<(), Fault> { block.0.iter().try_for_each(|s| self.stmt(s)) }
+    fn block(&mut self, block: &Block) -> Result<(), Fault> {
+        block.0.iter().try_for_each(|s| self.stmt(s))
+    }
 
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), Fault> {
         match stmt {
@@ -168,12 +185,18 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn set(&mut self, v: Val, lanes: Vec<Const>) { self.values[v.0 as usize] = lanes; }
+    fn set(&mut self, v: Val, lanes: Vec<Const>) {
+        self.values[v.0 as usize] = lanes;
+    }
 
-    fn lanes(&self, v: Val) -> &[Const] { &self.values[v.0 as usize] }
+    fn lanes(&self, v: Val) -> &[Const] {
+        &self.values[v.0 as usize]
+    }
 
     /// The value of an integer scalar.
-    fn int(&self, v: Val) -> i64 { self.lanes(v)[0].as_i64() }
+    fn int(&self, v: Val) -> i64 {
+        self.lanes(v)[0].as_i64()
+    }
 
     /// How many leading lanes are accessed.
     fn active(&self, count: Option<Val>, lanes: usize) -> usize {
@@ -222,7 +245,9 @@ impl Machine<'_> {
         })
     }
 
-    fn map(&self, a: Val, f: impl Fn(Const) -> Const) -> Vec<Const> { self.lanes(a).iter().map(|&x| f(x)).collect() }
+    fn map(&self, a: Val, f: impl Fn(Const) -> Const) -> Vec<Const> {
+        self.lanes(a).iter().map(|&x| f(x)).collect()
+    }
 
     fn zip(&self, a: Val, b: Val, f: impl Fn(Const, Const) -> Const) -> Vec<Const> {
         self.lanes(a).iter().zip(self.lanes(b)).map(|(&x, &y)| f(x, y)).collect()
@@ -249,6 +274,8 @@ impl Machine<'_> {
     /// The index as one within the buffer.
     fn bounded(&self, buf: Buf, index: i128) -> Result<usize, Fault> {
         let (name, len) = self.buffer(buf);
+        let origin = if let Buf::Param(i) = buf { self.origins[i as usize] } else { 0 };
+        let index = index + origin as i128;
         let inside = usize::try_from(index).ok().filter(|&i| i < len);
         inside.ok_or_else(|| Fault::OutOfBounds { tile: self.tile, buffer: name.into(), index, len })
     }
@@ -277,7 +304,8 @@ impl Machine<'_> {
         match buf {
             Buf::Param(i) => {
                 let size = value.dtype.size();
-                self.buffers[i as usize].bytes[index * size..][..size].copy_from_slice(&value.bits.to_le_bytes()[..size]);
+                let place = &mut self.buffers[i as usize].bytes[index * size..][..size];
+                place.copy_from_slice(&value.bits.to_le_bytes()[..size]);
             }
             Buf::Scratch(i) => self.scratch[i as usize][index] = Some(value.bits),
         }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Values are renumbered in the order of their definition, so that a snapshot changes only where the kernel does.
-//! `parse(print(k)) == k` for a kernel that is [`canonical`] already. Comments inside the braces are the kernel's notes.
+//! `parse(print(k)) == k` for a kernel that is [`canonical`] already. Comments inside the braces are its notes.
 
 use std::fmt;
 
@@ -92,9 +92,13 @@ impl Printer<'_> {
         format!("%{}: {}[{len}]", name(&s.name), s.dtype)
     }
 
-    fn dim(&self, i: u32) -> String { name(&self.kernel.dims[i as usize]) }
+    fn dim(&self, i: u32) -> String {
+        name(&self.kernel.dims[i as usize])
+    }
 
-    fn block(&mut self, block: &Block) { block.0.iter().for_each(|s| self.stmt(s)) }
+    fn block(&mut self, block: &Block) {
+        block.0.iter().for_each(|s| self.stmt(s))
+    }
 
     /// A block one level in, with what it yields.
     fn inner(&mut self, block: &Block, yields: &[Val]) {
@@ -126,7 +130,8 @@ impl Printer<'_> {
     fn for_loop(&mut self, f: &For) {
         let mut head = format!("for {} = {} to {} step {}", self.typed(f.var), val(f.lo), val(f.hi), f.step);
         if !f.carried.is_empty() {
-            let carried: Vec<_> = f.carried.iter().map(|c| format!("{} = {}", self.typed(c.phi), val(c.init))).collect();
+            let carry = |c: &Carried| format!("{} = {}", self.typed(c.phi), val(c.init));
+            let carried: Vec<String> = f.carried.iter().map(carry).collect();
             head += &format!(" carry ({})", carried.join(", "));
         }
         if let LoopHint::Unroll(n) = f.hint {
@@ -157,7 +162,9 @@ impl Printer<'_> {
         self.line(&if results.is_empty() { "}".into() } else { format!("}} -> ({results})") });
     }
 
-    fn typed(&self, v: Val) -> String { format!("{}: {}", val(v), self.kernel.ty(v)) }
+    fn typed(&self, v: Val) -> String {
+        format!("{}: {}", val(v), self.kernel.ty(v))
+    }
 
     fn instr(&self, instr: &Instr) -> String {
         match *instr {
@@ -217,11 +224,17 @@ fn access_name(access: Access) -> &'static str {
     }
 }
 
-fn val(v: Val) -> String { format!("%{}", v.0) }
+fn val(v: Val) -> String {
+    format!("%{}", v.0)
+}
 
-fn list(vals: &[Val]) -> String { vals.iter().map(|&v| val(v)).collect::<Vec<_>>().join(", ") }
+fn list(vals: &[Val]) -> String {
+    vals.iter().map(|&v| val(v)).collect::<Vec<_>>().join(", ")
+}
 
-fn counted(count: Option<Val>) -> String { count.map_or(String::new(), |c| format!(" count {}", val(c))) }
+fn counted(count: Option<Val>) -> String {
+    count.map_or(String::new(), |c| format!(" count {}", val(c)))
+}
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -11,14 +11,14 @@
 //! - K9: a `select` chooses between values of its type; the condition is bool, of one lane or of theirs.
 //! - K10: a `convert` keeps the lanes; a `bitcast` keeps lanes and width and makes no bool.
 //! - K11: `splat`, `iota`, `extract`, `slice` and `concat` take and give as many lanes as they say.
-//! - K12: indices, strides and counts are i64 scalars (the index of a `gather` an i64 vector with the result's lanes), and
-//!   memory is accessed as its own element type.
+//! - K12: indices, strides and counts are i64 scalars (the index of a `gather` an i64 vector with the result's lanes),
+//!   and memory is accessed as its own element type.
 //! - K13: loads read parameters that may be read, or scratch; stores write parameters that may be written, or scratch.
-//! - K14: a loop counts i64 scalars by a positive step, unrolls at least once, and carries values without changing types.
+//! - K14: a loop counts i64 scalars by a positive step, unrolls at least once, and carries values that keep their type.
 //! - K15: a branch tests a scalar bool, and each result has the type of its values from both sides.
 //! - K16: a check tests a scalar bool; its code is not 0.
-//! - K17: the name consists of letters, digits and `_`; buffers have different names, and so have dims. No buffer's name is
-//!   a number.
+//! - K17: the name consists of letters, digits and `_`; buffers have different names, and so have dims. No buffer's
+//!   name is a number.
 
 use std::collections::HashSet;
 
@@ -163,6 +163,12 @@ impl Verifier<'_> {
         Some(ty)
     }
 
+    /// True if all of these values that exist have one type.
+    fn same_type(&self, values: &[Val]) -> bool {
+        let types: Vec<_> = values.iter().filter_map(|v| self.kernel.values.get(v.0 as usize)).collect();
+        types.windows(2).all(|t| t[0] == t[1])
+    }
+
     /// Checks the type of a value that is used here.
     fn expect(&mut self, v: Val, want: VType, rule: &'static str, what: &str) {
         let Some(ty) = self.used(v) else { return };
@@ -215,8 +221,7 @@ impl Verifier<'_> {
         self.visible = outside;
         for c in &f.carried {
             self.define(c.result);
-            let types: Vec<_> = [c.init, c.phi, c.next, c.result].iter().filter_map(|&x| self.type_of(x, "K2")).collect();
-            let same = types.windows(2).all(|t| t[0] == t[1]);
+            let same = self.same_type(&[c.init, c.phi, c.next, c.result]);
             self.require(same, "K14", || format!("what %{} carries changes its type", c.phi.0));
         }
     }
@@ -227,8 +232,7 @@ impl Verifier<'_> {
         self.block(&i.els, |v| i.results.iter().for_each(|r| _ = v.used(r.2)));
         for &(result, then, els) in &i.results {
             self.define(result);
-            let types: Vec<_> = [result, then, els].iter().filter_map(|&x| self.type_of(x, "K2")).collect();
-            let same = types.windows(2).all(|t| t[0] == t[1]);
+            let same = self.same_type(&[result, then, els]);
             self.require(same, "K15", || format!("%{} has not the type of both its values", result.0));
         }
     }
@@ -238,7 +242,8 @@ impl Verifier<'_> {
         match *instr {
             Instr::Const(c) => {
                 self.require(c.dtype == ty.dtype, "K5", || format!("%{id} of {ty} is a constant of {}", c.dtype));
-                let fits = if c.dtype == DType::Bool { c.bits < 2 } else { c.bits.checked_shr(c.dtype.bits() as u32).unwrap_or(0) == 0 };
+                let bits = if c.dtype == DType::Bool { 1 } else { c.dtype.bits() as u32 };
+                let fits = c.bits.checked_shr(bits).unwrap_or(0) == 0;
                 self.require(fits, "K5", || format!("%{id} has bits {:#x}, too many for {}", c.bits, c.dtype));
             }
             Instr::Tile => self.require(ty == I64, "K6", || format!("%{id}, the tile, is {ty}")),
@@ -338,7 +343,9 @@ impl Verifier<'_> {
 }
 
 /// A constant to try operations on.
-fn one(dtype: DType) -> Const { Const::number(dtype, 1.0) }
+fn one(dtype: DType) -> Const {
+    Const::number(dtype, 1.0)
+}
 
 #[cfg(test)]
 mod tests;

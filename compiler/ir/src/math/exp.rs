@@ -1,54 +1,44 @@
 //! The exponential and what follows from it: exp, sinh, cosh, tanh, sigmoid, softplus.
 //!
-//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other from
-//! the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the function.
+//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other
+//! from the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the
+//! function.
 
 use super::Arith;
 use super::format::Ops;
 use crate::kernel::{BinOp, Pred};
 
 /// `(expm1(r) - r) / r^2` for  Error 2^-26.
-const EXP_F32: &[f64] = &[
-    0.5,
-    0.166665405,
-    0.04166661575,
-    0.008366997354,
-    0.001391654019,
-];
+const EXP_F32: &[f64] = &[0.5, 0.166665405, 0.04166661575, 0.008366997354, 0.001391654019];
 
 /// The same for f64. Error 2^-57.
 const EXP_F64: &[f64] = &[
     0.5,
-    0.166666666666666768,
-    0.0416666666666666644,
-    0.00833333333332128209,
-    0.00138888888888940632,
-    0.000198412698871313628,
-    0.0000248015872786056816,
+    0.16666666666666677,
+    0.041666666666666664,
+    0.008333333333321282,
+    0.0013888888888894063,
+    0.00019841269887131363,
+    2.480158727860568e-5,
     2.755724359102151e-6,
-    2.75573209558238618e-7,
-    2.51089664629300176e-8,
-    2.09006894999957574e-9,
+    2.755732095582386e-7,
+    2.5108966462930018e-8,
+    2.0900689499995757e-9,
 ];
 
 /// `(sinh(x) / x - 1) / x^2` in x^2 for  Error 2^-31.
-const SINH_F32: &[f64] = &[
-    0.1666666716,
-    0.008333311416,
-    0.000198426118,
-    2.784143362e-6,
-];
+const SINH_F32: &[f64] = &[0.1666666716, 0.008333311416, 0.000198426118, 2.784143362e-6];
 
 /// The same for f64. Error 2^-62.
 const SINH_F64: &[f64] = &[
-    0.166666666666666657,
-    0.00833333333333358822,
-    0.000198412698410409228,
-    2.75573193199430618e-6,
-    2.50520870467116299e-8,
-    1.60616398144414502e-10,
-    7.48387189838851361e-13,
-    6.97577388518831159e-15,
+    0.16666666666666666,
+    0.008333333333333588,
+    0.00019841269841040923,
+    2.755731931994306e-6,
+    2.505208704671163e-8,
+    1.606163981444145e-10,
+    7.483871898388514e-13,
+    6.9757738851883116e-15,
 ];
 
 /// `(log1p(e) - e) / e^2` for e in 0..1. Error 2^-27.
@@ -66,28 +56,28 @@ const LOG1P_F32: &[f64] = &[
 
 /// The same for f64. Error 2^-60.
 const LOG1P_F64: &[f64] = &[
-    -0.499999999999999944,
-    0.333333333333309778,
-    -0.249999999997634975,
-    0.199999999892274877,
-    -0.166666663858601488,
-    0.142857095592317934,
-    -0.124999446964036712,
-    0.111106384950711914,
-    -0.0999694484716881493,
-    0.090755773059291639,
-    -0.0827240671293411056,
-    0.0749754423458225544,
-    -0.066354207619030478,
-    0.055763472840999917,
-    -0.0429467803155716837,
-    0.0291462675563485887,
-    -0.0167372126485965805,
-    0.00778929628120451304,
-    -0.00279162375181079767,
-    0.000717652318724298953,
-    -0.000117184788308576654,
-    9.09793355978551298e-6,
+    -0.49999999999999994,
+    0.3333333333333098,
+    -0.24999999999763498,
+    0.19999999989227488,
+    -0.1666666638586015,
+    0.14285709559231793,
+    -0.12499944696403671,
+    0.11110638495071191,
+    -0.09996944847168815,
+    0.09075577305929164,
+    -0.0827240671293411,
+    0.07497544234582255,
+    -0.06635420761903048,
+    0.05576347284099992,
+    -0.042946780315571684,
+    0.02914626755634859,
+    -0.01673721264859658,
+    0.007789296281204513,
+    -0.0027916237518107977,
+    0.000717652318724299,
+    -0.00011718478830857665,
+    9.097933559785513e-6,
 ];
 
 /// x = n ln 2 + r with n an integer and |r| at most half of ln 2.
@@ -151,7 +141,7 @@ pub(super) fn clamp_high<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.min_num(x, high)
 }
 
-/// e to the x. EXPULP
+/// e to the x. At most 1.1 ulp; f64: 1.0.
 pub(super) fn exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let x = clamp_low(a, x);
     let x = clamp_high(a, x);
@@ -166,7 +156,7 @@ fn exp_of_minus_abs<A: Arith>(a: &mut A, x: A::V) -> A::V {
     exp_clamped(a, negative, None, 0)
 }
 
-/// `1 / (1 + exp(-x))`. SIGMOIDULP
+/// `1 / (1 + exp(-x))`. At most 2.4 ulp; f64: 2.3.
 pub(super) fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
     // With e = exp(-|x|) nothing overflows and small results keep their precision: 1 / (1 + e) or e / (1 + e).
     let e = exp_of_minus_abs(a, x);
@@ -177,7 +167,7 @@ pub(super) fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.div(above, below)
 }
 
-/// `log(1 + exp(x))`, as `max(x, 0) + log1p(exp(-|x|))`. SOFTPLUSULP
+/// `log(1 + exp(x))`, as `max(x, 0) + log1p(exp(-|x|))`. At most 1.7 ulp; f64: 1.5.
 pub(super) fn softplus<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let e = exp_of_minus_abs(a, x);
     let table = a.pick(x, LOG1P_F32, LOG1P_F64);
@@ -188,7 +178,7 @@ pub(super) fn softplus<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.add(positive, log1p)
 }
 
-/// Hyperbolic tangent, as `expm1(2|x|) / (expm1(2|x|) + 2)`. TANHULP
+/// Hyperbolic tangent, as `expm1(2|x|) / (expm1(2|x|) + 2)`. At most 2.3 ulp; f64: 2.0.
 pub(super) fn tanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     // From here on the quotient is exactly 1.
@@ -214,7 +204,7 @@ fn half_exponentials<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
     (half, a.div(quarter, half))
 }
 
-/// Hyperbolic sine. SINHULP
+/// Hyperbolic sine. At most 1.7 ulp; f64: 1.6.
 pub(super) fn sinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     let square = a.mul(x, x);
@@ -229,7 +219,7 @@ pub(super) fn sinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.with_sign(y, x)
 }
 
-/// Hyperbolic cosine. COSHULP
+/// Hyperbolic cosine. At most 1.5 ulp; f64: 1.4.
 pub(super) fn cosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let (half, inverse) = half_exponentials(a, x);
     a.add(half, inverse)

@@ -32,7 +32,7 @@ const F32: Format = Format {
     magic: 12582912.0,
     min_normal: f32::MIN_POSITIVE as f64,
     ln2_hi: 0.693145751953125,
-    ln2_lo: 1.42860682030941723212e-6,
+    ln2_lo: 1.4286068203094173e-6,
 };
 
 const F64: Format = Format {
@@ -42,8 +42,8 @@ const F64: Format = Format {
     sign: 1 << 63,
     magic: 6755399441055744.0,
     min_normal: f64::MIN_POSITIVE,
-    ln2_hi: 0.69314718055989033,
-    ln2_lo: 5.4979230187083711552e-14,
+    ln2_hi: 0.6931471805598903,
+    ln2_lo: 5.497923018708371e-14,
 };
 
 /// Shorthands. Numbers are rounded to the type of the value they meet.
@@ -57,7 +57,9 @@ pub(super) trait Ops: Arith {
         }
     }
     /// The number for f32 or for f64.
-    fn pick<T>(&self, like: Self::V, f32: T, f64: T) -> T { if self.dtype(like) == DType::F64 { f64 } else { f32 } }
+    fn pick<T>(&self, like: Self::V, f32: T, f64: T) -> T {
+        if self.dtype(like) == DType::F64 { f64 } else { f32 }
+    }
     /// A number, of the type of `like`.
     fn num(&mut self, x: f64, like: Self::V) -> Self::V {
         let dtype = self.dtype(like);
@@ -69,17 +71,29 @@ pub(super) trait Ops: Arith {
         self.constant(Const::int(dtype, x), like)
     }
     /// Sum.
-    fn add(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::Add, x, y) }
+    fn add(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::Add, x, y)
+    }
     /// Difference.
-    fn sub(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::Sub, x, y) }
+    fn sub(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::Sub, x, y)
+    }
     /// Product.
-    fn mul(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::Mul, x, y) }
+    fn mul(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::Mul, x, y)
+    }
     /// Quotient.
-    fn div(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::Div, x, y) }
+    fn div(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::Div, x, y)
+    }
     /// Bits in both.
-    fn and(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::And, x, y) }
+    fn and(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::And, x, y)
+    }
     /// Bits in either.
-    fn or(&mut self, x: Self::V, y: Self::V) -> Self::V { self.bin(BinOp::Or, x, y) }
+    fn or(&mut self, x: Self::V, y: Self::V) -> Self::V {
+        self.bin(BinOp::Or, x, y)
+    }
     /// `x + c`.
     fn add_num(&mut self, x: Self::V, c: f64) -> Self::V {
         let c = self.num(c, x);
@@ -121,9 +135,13 @@ pub(super) trait Ops: Arith {
         self.bin(op, x, c)
     }
     /// Absolute value.
-    fn abs(&mut self, x: Self::V) -> Self::V { self.un(UnOp::Abs, x) }
+    fn abs(&mut self, x: Self::V) -> Self::V {
+        self.un(UnOp::Abs, x)
+    }
     /// Negation.
-    fn neg(&mut self, x: Self::V) -> Self::V { self.un(UnOp::Neg, x) }
+    fn neg(&mut self, x: Self::V) -> Self::V {
+        self.un(UnOp::Neg, x)
+    }
     /// The bits of a float as a signed integer.
     fn bits(&mut self, x: Self::V) -> Self::V {
         let int = self.format(x).int;

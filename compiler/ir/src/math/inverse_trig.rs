@@ -1,69 +1,58 @@
 //! Inverse sine, cosine and tangent.
 //!
-//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other from
-//! the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the function.
+//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other
+//! from the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the
+//! function.
 
 use super::Arith;
 use super::format::Ops;
 use crate::kernel::{Pred, UnOp};
 
 /// `(asin(x) / x - 1) / x^2` in x^2 for  Error 2^-27.
-const ASIN_F32: &[f64] = &[
-    0.1666673869,
-    0.07495732605,
-    0.04542482644,
-    0.02437454276,
-    0.04187179729,
-];
+const ASIN_F32: &[f64] = &[0.1666673869, 0.07495732605, 0.04542482644, 0.02437454276, 0.04187179729];
 
 /// The same for f64. Error 2^-59.
 const ASIN_F64: &[f64] = &[
-    0.166666666666666907,
-    0.0749999999998672146,
-    0.0446428571613662062,
-    0.0303819432759169783,
-    0.0223722004325593894,
-    0.0173518527237108006,
-    0.0139781382809733238,
+    0.1666666666666669,
+    0.07499999999986721,
+    0.044642857161366206,
+    0.03038194327591698,
+    0.02237220043255939,
+    0.0173518527237108,
+    0.013978138280973324,
     0.011419469665447296,
-    0.0106716337660005475,
-    0.00409525048073751743,
-    0.0208066823059932758,
-    -0.0197806075516091528,
-    0.0318977715317229488,
+    0.010671633766000548,
+    0.0040952504807375174,
+    0.020806682305993276,
+    -0.019780607551609153,
+    0.03189777153172295,
 ];
 
 /// `(atan(t) / t - 1) / t^2` in t^2 for  Error 2^-30.
-const ATAN_F32: &[f64] = &[
-    -0.3333331943,
-    0.1999866366,
-    -0.1424638182,
-    0.1061085165,
-    -0.06113733724,
-];
+const ATAN_F32: &[f64] = &[-0.3333331943, 0.1999866366, -0.1424638182, 0.1061085165, -0.06113733724];
 
 /// The same for f64. Error 2^-62.
 const ATAN_F64: &[f64] = &[
-    -0.333333333333333315,
-    0.199999999999988159,
-    -0.142857142855226826,
+    -0.3333333333333333,
+    0.19999999999998816,
+    -0.14285714285522683,
     0.11111111096544822,
-    -0.0909090844851418584,
+    -0.09090908448514186,
     0.07692289620988782,
-    -0.0666632667519951594,
-    0.0587797542702519216,
-    -0.0522433046565319997,
-    0.0452663477861413588,
-    -0.0339862584176928786,
-    0.0156877772244480955,
+    -0.06666326675199516,
+    0.05877975427025192,
+    -0.052243304656532,
+    0.04526634778614136,
+    -0.03398625841769288,
+    0.015687777224448095,
 ];
 
 /// Pi / 2 in two parts.
-const HALF_PI_F32: (f64, f64) = (1.57079637050628662109375, -4.371138828673792886547744e-8);
+const HALF_PI_F32: (f64, f64) = (1.5707963705062866, -4.371138828673793e-8);
 /// The same for f64.
-const HALF_PI_F64: (f64, f64) = (1.5707963267948966, 6.123233995736766e-17);
+const HALF_PI_F64: (f64, f64) = (std::f64::consts::FRAC_PI_2, 6.123233995736766e-17);
 
-/// The inverse sine of a number at most 1/2 that is `|x|`, or belongs to it: asin(x) = pi/2 - 2 asin(sqrt((1 - x) / 2)).
+/// The inverse sine of `|x|` up to 1/2, above of the number w in asin(x) = pi/2 - 2 asin(w), w = sqrt((1 - x) / 2).
 struct Half<V> {
     /// True where `|x|` is below 1/2 and `asin` is its own.
     own: V,
@@ -85,7 +74,7 @@ fn half<A: Arith>(a: &mut A, magnitude: A::V) -> Half<A::V> {
     Half { own, asin: a.fma(cube, p, w) }
 }
 
-/// Inverse sine; NaN beyond 1. ASINULP
+/// Inverse sine; NaN beyond 1. At most 1.9 ulp; f64: 1.9.
 pub(super) fn asin<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     let half = half(a, magnitude);
@@ -97,7 +86,7 @@ pub(super) fn asin<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.with_sign(y, x)
 }
 
-/// Inverse cosine; NaN beyond 1. ACOSULP
+/// Inverse cosine; NaN beyond 1. At most 1.3 ulp; f64: 1.2.
 pub(super) fn acos<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     let half = half(a, magnitude);
@@ -115,7 +104,7 @@ pub(super) fn acos<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.select(half.own, small, large)
 }
 
-/// Inverse tangent. ATANULP
+/// Inverse tangent. At most 2.1 ulp; f64: 1.8.
 pub(super) fn atan<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     // tan(pi/8) and tan(3 pi/8): between them the angle is taken from pi/4, above from pi/2.

@@ -1,7 +1,8 @@
 //! The natural logarithm and the inverse hyperbolic functions.
 //!
-//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other from
-//! the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the function.
+//! Coefficients: minimax polynomials by Remez exchange (mpmath, 110 digits), rounded to the format one after the other
+//! from the lowest, the rest fitted again each time. The error after each is the weighted error left, relative to the
+//! function.
 
 use super::Arith;
 use super::format::Ops;
@@ -23,13 +24,13 @@ const LOG_F32: &[f64] = &[
 
 /// `(2 atanh(s) - 2s) / s^3` in s^2 for s^2 <= 0.0294. Error 2^-58.
 const LOG_F64: &[f64] = &[
-    0.666666666666668517,
-    0.399999999997039779,
-    0.285714286838531728,
-    0.222222041304402401,
-    0.181832939842250574,
+    0.6666666666666685,
+    0.3999999999970398,
+    0.28571428683853173,
+    0.2222220413044024,
+    0.18183293984225057,
     0.15320580455005578,
-    0.147338595195200678,
+    0.14733859519520068,
 ];
 
 /// `(asinh(x) / x - 1) / x^2` in x^2 for  Error 2^-33.
@@ -48,27 +49,27 @@ const ASINH_F32: &[f64] = &[
 
 /// The same for f64. Error 2^-62.
 const ASINH_F64: &[f64] = &[
-    -0.166666666666666657,
-    0.0749999999999956396,
-    -0.0446428571424226442,
-    0.0303819444252237877,
-    -0.0223721586086787494,
-    0.0173527566533345119,
-    -0.0139647570969234983,
-    0.0115510978235362459,
-    -0.00975731132262266411,
-    0.00837001988676859716,
-    -0.00723681522381744349,
-    0.00622128248845632299,
-    -0.00519314569385837498,
-    0.00406651325157351019,
-    -0.00286437695234863839,
-    0.00173425887843052387,
-    -0.000860143782463389499,
-    0.000330730550628090324,
-    -0.0000915648526406864549,
-    0.0000161328390478797731,
-    -1.35243500933806271e-6,
+    -0.16666666666666666,
+    0.07499999999999564,
+    -0.044642857142422644,
+    0.030381944425223788,
+    -0.02237215860867875,
+    0.017352756653334512,
+    -0.013964757096923498,
+    0.011551097823536246,
+    -0.009757311322622664,
+    0.008370019886768597,
+    -0.0072368152238174435,
+    0.006221282488456323,
+    -0.005193145693858375,
+    0.00406651325157351,
+    -0.0028643769523486384,
+    0.0017342588784305239,
+    -0.0008601437824633895,
+    0.0003307305506280903,
+    -9.156485264068645e-5,
+    1.6132839047879773e-5,
+    -1.3524350093380627e-6,
 ];
 
 /// `(acosh(1 + t) / sqrt(2t) - 1) / t` for t in 0..1. Error 2^-31.
@@ -84,52 +85,45 @@ const ACOSH_F32: &[f64] = &[
 
 /// The same for f64. Error 2^-62.
 const ACOSH_F64: &[f64] = &[
-    -0.0833333333333333148,
-    0.0187499999999965819,
-    -0.00558035714268472274,
-    0.00189887152371732656,
-    -0.000699129916665681994,
-    0.000271136467899132851,
-    -0.000109097513609711499,
-    0.0000451122106393467084,
-    -0.0000190280982105706656,
-    8.10564794176614988e-6,
-    -3.41377841647695481e-6,
-    1.36030742657507625e-6,
-    -4.76463867928029061e-7,
-    1.32029822279876614e-7,
-    -2.47879086175578025e-8,
-    2.29996619260872422e-9,
+    -0.08333333333333331,
+    0.018749999999996582,
+    -0.005580357142684723,
+    0.0018988715237173266,
+    -0.000699129916665682,
+    0.00027113646789913285,
+    -0.0001090975136097115,
+    4.511221063934671e-5,
+    -1.9028098210570666e-5,
+    8.10564794176615e-6,
+    -3.413778416476955e-6,
+    1.3603074265750763e-6,
+    -4.7646386792802906e-7,
+    1.3202982227987661e-7,
+    -2.4787908617557803e-8,
+    2.2999661926087242e-9,
 ];
 
 /// `(atanh(x) / x - 1) / x^2` in x^2 for  Error 2^-33.
-const ATANH_F32: &[f64] = &[
-    0.3333333433,
-    0.1999983639,
-    0.142924279,
-    0.1099297777,
-    0.1014059484,
-    0.02843613178,
-    0.1716763675,
-];
+const ATANH_F32: &[f64] =
+    &[0.3333333433, 0.1999983639, 0.142924279, 0.1099297777, 0.1014059484, 0.02843613178, 0.1716763675];
 
 /// The same for f64. Error 2^-63.
 const ATANH_F64: &[f64] = &[
-    0.333333333333333315,
-    0.200000000000009892,
-    0.142857142855820574,
-    0.111111111188422762,
-    0.0909090885563345191,
+    0.3333333333333333,
+    0.2000000000000099,
+    0.14285714285582057,
+    0.11111111118842276,
+    0.09090908855633452,
     0.07692311425935415,
-    0.0666664859530913534,
-    0.0588190529091063979,
-    0.0527395001546277636,
-    0.046421195680040217,
-    0.0517401851028778878,
-    0.00246886794643550421,
-    0.148414716786534728,
-    -0.167804354399585492,
-    0.218336902032707308,
+    0.06666648595309135,
+    0.0588190529091064,
+    0.052739500154627764,
+    0.04642119568004022,
+    0.05174018510287789,
+    0.002468867946435504,
+    0.14841471678653473,
+    -0.1678043543995855,
+    0.2183369020327073,
 ];
 
 /// A positive number as `m * 2^k`.
@@ -161,7 +155,7 @@ pub(super) fn split<A: Arith>(a: &mut A, x: A::V, low: (u32, u64)) -> Split<A::V
     Split { m, k }
 }
 
-/// Natural logarithm. LOGULP
+/// Natural logarithm. At most 0.9 ulp; f64: 0.8.
 pub(super) fn log<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let y = if a.dtype(x) == DType::F64 { log_f64(a, x) } else { log_f32(a, x) };
     // Infinity and NaN are themselves.
@@ -185,8 +179,8 @@ fn log_f32<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.fma_num(k, std::f64::consts::LN_2, y)
 }
 
-/// The logarithm of a positive finite f64, by a polynomial in `s = f / (2 + f)` as in fdlibm: log1p(f) = 2 atanh(s), and
-/// `2s = f - s f` keeps the leading term exact.
+/// The logarithm of a positive finite f64, by a polynomial in `s = f / (2 + f)` as in fdlibm: log1p(f) = 2 atanh(s),
+/// and `2s = f - s f` keeps the leading term exact.
 fn log_f64<A: Arith>(a: &mut A, x: A::V) -> A::V {
     // m in sqrt(1/2) .. sqrt(2).
     let Split { m, k } = split(a, x, (0x3f35_04f3, 0x3fe6_a09e_667f_3bcd));
@@ -208,7 +202,7 @@ fn log_f64<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.sub(large, small)
 }
 
-/// Inverse hyperbolic sine. ASINHULP
+/// Inverse hyperbolic sine. At most 2.2 ulp; f64: 2.0.
 pub(super) fn asinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     let square = a.mul(x, x);
@@ -238,7 +232,7 @@ fn log_of_sum<A: Arith>(a: &mut A, x: A::V, under: A::V) -> A::V {
     a.add(y, more)
 }
 
-/// Inverse hyperbolic cosine. ACOSHULP
+/// Inverse hyperbolic cosine. At most 1.5 ulp; f64: 1.4.
 pub(super) fn acosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     // Near 1 it is a square root times a smooth function; below 1 the root is NaN.
     let t = a.sub_num(x, 1.0);
@@ -257,7 +251,7 @@ pub(super) fn acosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.select(is_small, small, large)
 }
 
-/// Inverse hyperbolic tangent. ATANHULP
+/// Inverse hyperbolic tangent. At most 1.4 ulp; f64: 1.4.
 pub(super) fn atanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let magnitude = a.abs(x);
     let square = a.mul(x, x);

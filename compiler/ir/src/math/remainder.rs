@@ -6,9 +6,9 @@ use crate::kernel::{Pred, UnOp};
 
 /// Remainder with the dividend's sign: C's `fmod`, exact.
 ///
-/// Every step takes away a multiple of the divisor by one exact fused multiply-add and leaves at most 2^-23 (f64: 2^-52)
-/// of the dividend. The steps suffice for every f32 quotient below 2^128 and every f64 quotient below 2^208; beyond that
-/// the result is NaN.
+/// Every step takes away a multiple of the divisor by one exact fused multiply-add and leaves at most 2^-23 (f64:
+/// 2^-52) of the dividend. The steps suffice for every f32 quotient below 2^128 and every f64 quotient below 2^208;
+/// beyond that the result is NaN.
 pub(super) fn truncated<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
     let (dividend, divisor) = (a.abs(x), a.abs(y));
     let minus = a.neg(divisor);

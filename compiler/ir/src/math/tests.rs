@@ -6,10 +6,14 @@ mod accuracy;
 mod exact;
 
 /// The f32 result of a function.
-fn f32_of(f: UnaryFn, x: f32) -> f32 { f32::from_bits(unary(&mut Eval, f, Const::f32(x)).bits as u32) }
+fn f32_of(f: UnaryFn, x: f32) -> f32 {
+    f32::from_bits(unary(&mut Eval, f, Const::f32(x)).bits as u32)
+}
 
 /// The f64 result of a function.
-fn f64_of(f: UnaryFn, x: f64) -> f64 { f64::from_bits(unary(&mut Eval, f, Const::f64(x)).bits) }
+fn f64_of(f: UnaryFn, x: f64) -> f64 {
+    f64::from_bits(unary(&mut Eval, f, Const::f64(x)).bits)
+}
 
 /// The f32 result of a function of two operands.
 fn f32_of2(f: BinaryFn, x: f32, y: f32) -> f32 {
@@ -34,5 +38,7 @@ impl Random {
     }
 
     /// Uniform in 0..1.
-    fn unit(&mut self) -> f64 { (self.next() >> 11) as f64 / (1u64 << 53) as f64 }
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
 }

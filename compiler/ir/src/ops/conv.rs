@@ -139,19 +139,25 @@ impl Geometry {
 
 fn convolve<T: Accumulator>(op: &Conv, g: &Geometry, inputs: &[Tensor]) -> Tensor {
     let (x, w) = (T::load(&inputs[0]), T::load(&inputs[1]));
-    let all_channels = inputs[0].shape[1];
+    let (channels, per_group) = (g.channels * op.groups, g.out_channels / op.groups);
     let (plane, positions): (usize, usize) = (g.padded.iter().product(), g.kernel.iter().product());
+    let offsets = offsets(&g.out, &op.strides, &g.padded);
     let mut elements = Vec::new();
     for n in 0..g.batch {
-        let image = pad_image(g, all_channels, &x[n * x.len() / g.batch..(n + 1) * x.len() / g.batch]);
-        for o in 0..g.out_channels {
-            let first_channel = o / (g.out_channels / op.groups) * g.channels;
-            let mut sums = vec![T::ZERO; g.out.iter().product()];
+        let image = pad_image(g, channels, &x[n * x.len() / g.batch..(n + 1) * x.len() / g.batch]);
+        for group in 0..op.groups {
+            let (first_in, first_out) = (group * g.channels, group * per_group);
+            let mut sums = vec![T::ZERO; per_group * offsets.len()];
             let mut position = 0;
             for_each_index(&g.kernel, |k| {
-                for c in 0..g.channels {
-                    let weight = w[(o * g.channels + c) * positions + position];
-                    add_plane(op, g, &mut sums, &image[(first_channel + c) * plane..][..plane], k, weight);
+                // What this kernel position sees, channel by channel: shared by all output channels.
+                let base = dot(k, &op.dilations, &strides(&g.padded));
+                let seen = |c: usize| &image[(first_in + c) * plane + base..];
+                let columns: Vec<T> = (0..g.channels).flat_map(|c| offsets.iter().map(move |&i| seen(c)[i])).collect();
+                for (o, sums) in sums.chunks_mut(offsets.len()).enumerate() {
+                    for (c, column) in columns.chunks(offsets.len()).enumerate() {
+                        T::add_scaled(sums, column, w[((first_out + o) * g.channels + c) * positions + position]);
+                    }
                 }
                 position += 1;
             });
@@ -162,19 +168,16 @@ fn convolve<T: Accumulator>(op: &Conv, g: &Geometry, inputs: &[Tensor]) -> Tenso
     Tensor::from_consts(op.out, shape, elements)
 }
 
-/// Adds `weight` times what kernel position `k` sees of one channel to every sum, row by row.
-fn add_plane<T: Accumulator>(op: &Conv, g: &Geometry, sums: &mut [T], plane: &[T], k: &[usize], weight: T) {
-    let last = g.out.len() - 1;
-    let strides = strides(&g.padded);
-    let width = g.out[last];
-    let mut row = 0;
-    for_each_index(&g.out[..last], |at| {
-        let outer: usize = (0..last).map(|a| (at[a] * op.strides[a] + k[a] * op.dilations[a]) * strides[a]).sum();
-        let start = outer + k[last] * op.dilations[last];
-        T::add_scaled(&mut sums[row..row + width], 1, &plane[start..], op.strides[last], weight);
-        row += width;
-    });
+/// Row-major offsets in a plane of shape `plane` of the elements at every `steps`-th position, for `count` positions.
+pub fn offsets(count: &[usize], steps: &[usize], plane: &[usize]) -> Vec<usize> {
+    let strides = strides(plane);
+    let mut out = Vec::with_capacity(count.iter().product());
+    for_each_index(count, |at| out.push(dot(at, steps, &strides)));
+    out
 }
+
+/// Sum of products of three.
+pub fn dot(a: &[usize], b: &[usize], c: &[usize]) -> usize { a.iter().zip(b).zip(c).map(|((a, b), c)| a * b * c).sum() }
 
 /// One image with zeros around its channels; negative padding cuts.
 fn pad_image<T: Accumulator>(g: &Geometry, channels: usize, image: &[T]) -> Vec<T> {
@@ -274,31 +277,10 @@ mod tests {
         let op = op(1, 1, 0, 1, 1, DType::F32);
         assert_eq!(eval_f32(op, &[f32s(&[0, 1, 3], &[]), f32s(&[1, 1, 3], &[1.0; 3])]), [0.0; 0]);
     }
-}
 
-#[cfg(test)]
-mod speed {
-    use super::*;
     #[test]
-    #[ignore]
-    fn speed() {
-        let mut r = crate::random::Random::new(1);
-        let x = r.tensor(DType::F32, vec![1, 64, 56, 56]);
-        let w = r.tensor(DType::F32, vec![64, 64, 3, 3]);
-        let op = Conv { strides: vec![1, 1], before: vec![1.into(), 1.into()], after: vec![1.into(), 1.into()], dilations: vec![1, 1], groups: 1, out: DType::F32 };
-        let t = std::time::Instant::now();
-        crate::op::testing::eval_f32(op.clone(), &[x.clone(), w]);
-        eprintln!("conv 115 MMAC {:?}", t.elapsed());
-        let x7 = r.tensor(DType::F32, vec![1, 512, 7, 7]);
-        let w7 = r.tensor(DType::F32, vec![512, 512, 3, 3]);
-        let t = std::time::Instant::now();
-        crate::op::testing::eval_f32(op, &[x7, w7]);
-        eprintln!("conv 7x7 115 MMAC {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        crate::op::testing::eval_f32(crate::ops::Op::Binary(crate::elementwise::BinaryFn::Add), &[x.clone(), x.clone()]);
-        eprintln!("add 200k {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        crate::op::testing::eval_f32(crate::ops::Op::Unary(crate::elementwise::UnaryFn::Exp), &[x.clone()]);
-        eprintln!("exp 200k {:?}", t.elapsed());
+    fn no_channels_give_zeros() {
+        let op = op(1, 1, 0, 1, 1, DType::F32);
+        assert_eq!(eval_f32(op, &[f32s(&[1, 0, 3], &[]), f32s(&[2, 0, 3], &[])]), [0.0; 2]);
     }
 }

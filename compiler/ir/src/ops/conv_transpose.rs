@@ -4,7 +4,7 @@ use crate::accumulate::{Accumulator, contracts};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::op::{EvalCx, EvalError, InferError, OpImpl, agree, bail, op, operands};
-use crate::ops::conv::{check_groups, check_windows, reach, spatial_axes};
+use crate::ops::conv::{check_groups, check_windows, dot, offsets, reach, spatial_axes};
 use crate::tensor::{Tensor, for_each_index, strides};
 use crate::types::Type;
 
@@ -98,16 +98,21 @@ fn transposed<T: Accumulator>(op: &ConvTranspose, g: &Geometry, inputs: &[Tensor
     let (batch, channels) = (inputs[0].shape[0], inputs[0].shape[1]);
     let (per_group, group_channels) = (inputs[1].shape[1], channels / op.groups);
     let (plane, positions): (usize, usize) = (g.image.iter().product(), g.kernel.iter().product());
+    let offsets = offsets(&g.image, &op.strides, &g.full);
     let mut elements = Vec::new();
     for n in 0..batch {
         for o in 0..per_group * op.groups {
             let mut sums = vec![T::ZERO; g.full.iter().product()];
             let mut position = 0;
             for_each_index(&g.kernel, |k| {
+                // The sums this kernel position hits, one for each element of the image.
+                let base = dot(k, &op.dilations, &strides(&g.full));
+                let mut hit: Vec<T> = offsets.iter().map(|i| sums[base + i]).collect();
                 for c in o / per_group * group_channels..(o / per_group + 1) * group_channels {
                     let weight = w[(c * per_group + o % per_group) * positions + position];
-                    add_plane(op, g, &mut sums, &x[(n * channels + c) * plane..][..plane], k, weight);
+                    T::add_scaled(&mut hit, &x[(n * channels + c) * plane..][..plane], weight);
                 }
+                offsets.iter().zip(hit).for_each(|(i, sum)| sums[base + i] = sum);
                 position += 1;
             });
             cut(g, &sums, |sum| elements.push(sum.finish(inputs[0].dtype)));
@@ -115,23 +120,6 @@ fn transposed<T: Accumulator>(op: &ConvTranspose, g: &Geometry, inputs: &[Tensor
     }
     let shape = [&[batch, per_group * op.groups], g.out.as_slice()].concat();
     Tensor::from_consts(inputs[0].dtype, shape, elements)
-}
-
-/// Adds `weight` times one channel to the sums that kernel position `k` sends it to, row by row.
-fn add_plane<T: Accumulator>(op: &ConvTranspose, g: &Geometry, sums: &mut [T], plane: &[T], k: &[usize], weight: T) {
-    let last = g.image.len() - 1;
-    let strides = strides(&g.full);
-    let width = g.image[last];
-    if plane.is_empty() {
-        return;
-    }
-    let mut row = 0;
-    for_each_index(&g.image[..last], |at| {
-        let outer: usize = (0..last).map(|a| (at[a] * op.strides[a] + k[a] * op.dilations[a]) * strides[a]).sum();
-        let start = outer + k[last] * op.dilations[last];
-        T::add_scaled(&mut sums[start..], op.strides[last], &plane[row..row + width], 1, weight);
-        row += width;
-    });
 }
 
 /// Calls `f` with each sum that is part of the result, row-major; zero beyond what the kernel reaches.

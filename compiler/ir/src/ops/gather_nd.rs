@@ -21,10 +21,9 @@ impl OpImpl for GatherNd {
             bail!("{} batch axes and tuples of {depth} do not fit ranks {} and {}", self.batch_dims, data.rank(), indices.rank());
         }
         let mut shape: Vec<Dim> = indices.shape[..indices.rank() - 1].to_vec();
-        for axis in 0..self.batch_dims {
-            let (a, b) = (&data.shape[axis], &shape[axis]);
+        for (axis, (a, b)) in data.shape.iter().zip(&mut shape).take(self.batch_dims).enumerate() {
             let Some(dim) = agree(a, b) else { bail!("sizes {a} and {b} of batch axis {axis} differ") };
-            shape[axis] = dim;
+            *b = dim;
         }
         shape.extend_from_slice(&data.shape[self.batch_dims + depth..]);
         Ok(vec![Type::new(data.dtype, shape)])

@@ -10,9 +10,9 @@ use crate::types::Type;
 
 op! {
     /// `[batch..., m, k] x [batch..., k, n]` with numpy broadcasting of the batch axes; both operands have at least two
-    /// axes. With `trans_a` the first is `[..., k, m]`, with `trans_b` the second `[..., n, k]`. Each element of the result
-    /// accumulates over k in order from 0, one fused multiply-add a step, in f32 for narrow floats and wrapping in `out` for
-    /// integers (operands are widened to `out` first).
+    /// axes. With `trans_a` the first is `[..., k, m]`, with `trans_b` the second `[..., n, k]`. Each element of the
+    /// result accumulates over k in order from 0, one fused multiply-add a step, in f32 for narrow floats and wrapping
+    /// in `out` for integers (operands are widened to `out` first).
     "matmul" => MatMul {
         /// Axes of the first operand are exchanged.
         trans_a: bool,
@@ -150,32 +150,43 @@ const COLUMNS: usize = 16;
 /// Inlined, so that it is compiled with the features of its caller.
 #[inline(always)]
 fn multiply_tiled<T: Fused>(a: Matrix<T>, b: Matrix<T>, [m, k, n]: [usize; 3], out: &mut [T]) {
+    // Operands are copied in the order in which they are read, so that the innermost loops have no index to check. Rows
+    // past the last repeat it, columns past the last repeat what was there; their sums are dropped.
+    let mut tiles: Vec<[T; ROWS]> = Vec::with_capacity(m.div_ceil(ROWS) * k);
+    for i in (0..m).step_by(ROWS) {
+        let element = |r: usize, at: usize| a.elements[(i + r).min(m - 1) * a.steps[0] + at * a.steps[1]];
+        tiles.extend((0..k).map(|at| std::array::from_fn(|r| element(r, at))));
+    }
     let mut panel = vec![[T::ZERO; COLUMNS]; k];
     for j in (0..n).step_by(COLUMNS) {
         let columns = COLUMNS.min(n - j);
         for (at, row) in panel.iter_mut().enumerate() {
-            for c in 0..columns {
-                row[c] = b.elements[at * b.steps[0] + (j + c) * b.steps[1]];
+            for (c, w) in row[..columns].iter_mut().enumerate() {
+                *w = b.elements[at * b.steps[0] + (j + c) * b.steps[1]];
             }
         }
         for i in (0..m).step_by(ROWS) {
-            // Rows past the last repeat it; their sums are dropped.
-            let first: [usize; ROWS] = std::array::from_fn(|r| (i + r).min(m - 1) * a.steps[0]);
-            let mut sums = [[T::ZERO; COLUMNS]; ROWS];
-            for (at, row) in panel.iter().enumerate() {
-                for r in 0..ROWS {
-                    let x = a.elements[first[r] + at * a.steps[1]];
-                    for c in 0..COLUMNS {
-                        sums[r][c] = x.fused(row[c], sums[r][c]);
-                    }
-                }
-            }
-            for r in 0..ROWS.min(m - i) {
+            let sums = tile(&tiles[i / ROWS * k..][..k], &panel);
+            for (r, sums) in sums.iter().enumerate().take(m - i) {
                 let to = (i + r) * n + j;
-                out[to..to + columns].copy_from_slice(&sums[r][..columns]);
+                out[to..to + columns].copy_from_slice(&sums[..columns]);
             }
         }
     }
+}
+
+/// The sums of one tile. Without an index anywhere, they stay in registers.
+#[inline(always)]
+fn tile<T: Fused>(x: &[[T; ROWS]], w: &[[T; COLUMNS]]) -> [[T; COLUMNS]; ROWS] {
+    let mut sums = [[T::ZERO; COLUMNS]; ROWS];
+    for (x, w) in x.iter().zip(w) {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            for (sum, w) in sums.iter_mut().zip(w) {
+                *sum = x.fused(*w, *sum);
+            }
+        }
+    }
+    sums
 }
 
 #[cfg(test)]

@@ -87,3 +87,43 @@ fn column_major(mut i: usize, shape: &[usize]) -> usize {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval_i64, f32s, infer};
+    use std::slice::from_ref;
+
+    fn op(column_major: bool) -> MaxPoolIndices {
+        let dims = |x: [i64; 2]| x.map(Dim::from).to_vec();
+        MaxPoolIndices {
+            kernel: vec![2, 2],
+            strides: vec![1, 1],
+            before: dims([0, 0]),
+            after: dims([0, 0]),
+            dilations: vec![1, 1],
+            sizes: dims([1, 2]),
+            column_major,
+        }
+    }
+
+    #[test]
+    fn shapes() {
+        assert_eq!(infer(op(false), &["f32[N, 4, 2, 3]"]), "i64[N, 4, 1, 2]");
+        assert_eq!(infer(op(false), &["bool[N, 4, 2, 3]"]), "max does not apply to bool");
+    }
+
+    #[test]
+    fn first_of_the_largest_over_all_axes() {
+        let x = f32s(&[1, 2, 2, 3], &[1.0, 5.0, 5.0, 0.0, 5.0, 9.0, 0.0, 0.0, 0.0, 0.0, 1.0, f32::NAN]);
+        assert_eq!(eval_i64(op(false), from_ref(&x)), [1, 5, 10, 11]);
+        // Row 0 column 1 is number 2 in column-major order, row 1 column 2 is number 5, row 1 column 1 is 3.
+        assert_eq!(eval_i64(op(true), &[x]), [2, 5, 6 + 3, 6 + 5]);
+    }
+
+    #[test]
+    fn padding_has_no_index() {
+        let padded = MaxPoolIndices { kernel: vec![1, 1], before: vec![Dim::ONE, Dim::ZERO], ..op(false) };
+        assert_eq!(eval_i64(padded, &[f32s(&[1, 1, 1, 2], &[1.0, 2.0])]), [-1, -1]);
+    }
+}

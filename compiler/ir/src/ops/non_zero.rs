@@ -41,3 +41,27 @@ impl OpImpl for NonZero {
         Ok(vec![Tensor::from_i64(vec![rank, count], &by_axis)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{f32s, infer};
+
+    #[test]
+    fn shapes() {
+        let op = |count: &[&str]| NonZero { count: count.iter().map(|&s| s.into()).collect() };
+        assert_eq!(infer(op(&["s"]), &["f32[N, 3]"]), "i64[2, s]");
+        assert_eq!(infer(op(&[]), &["f32[N, 3]"]), "0 symbols for one count");
+        assert_eq!(infer(op(&["s"]), &["c64[2]"]), "elements of type c64 are not compared with zero");
+    }
+
+    #[test]
+    fn positions_by_axis() {
+        let op = NonZero { count: vec!["s".into()] };
+        let run = |x: Tensor| op.eval(&[x], &EvalCx { symbols: &|_| None }).unwrap().remove(0);
+        let y = run(f32s(&[2, 3], &[0.0, f32::NAN, -0.0, 2.0, 0.0, 3.0]));
+        assert_eq!((y.shape.as_slice(), y.to_i64()), (&[2, 3][..], vec![0, 1, 1, 1, 0, 2]));
+        assert_eq!(run(f32s(&[2], &[0.0, 0.0])).shape, [1, 0]);
+        assert_eq!(run(f32s(&[], &[1.0])).shape, [0, 1]);
+    }
+}

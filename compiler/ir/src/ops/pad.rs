@@ -101,3 +101,60 @@ fn axis_sources(mode: PadMode, axis: usize, n: i64, before: i64, after: i64) -> 
     };
     Ok((0..size).map(source).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval, eval_f32, f32s, infer};
+    use std::slice::from_ref;
+
+    fn op(before: &[i64], after: &[i64], mode: PadMode) -> Pad {
+        let dims = |x: &[i64]| x.iter().map(|&d| Dim::from(d)).collect();
+        Pad { before: dims(before), after: dims(after), mode }
+    }
+
+    #[test]
+    fn shapes() {
+        assert_eq!(infer(op(&[1, -1], &[2, 0], PadMode::Edge), &["f32[N, 3]"]), "f32[N + 3, 2]");
+        assert_eq!(infer(op(&[1], &[2], PadMode::Constant), &["f32[4]", "f32[]"]), "f32[7]");
+        assert_eq!(infer(op(&[1], &[2], PadMode::Constant), &["f32[4]"]), "2 operands expected, 1 given");
+        let wrong = infer(op(&[1], &[2], PadMode::Constant), &["f32[4]", "f64[]"]);
+        assert_eq!(wrong, "the value is f64[], a scalar of type f32 is needed");
+        assert_eq!(infer(op(&[-3], &[-3], PadMode::Edge), &["f32[4]"]), "padding leaves -2 elements of axis 0");
+        assert_eq!(infer(op(&[1], &[2], PadMode::Edge), &["f32[4, 1]"]), "padding of 1 and 1 axes for rank 2");
+    }
+
+    #[test]
+    fn modes() {
+        let x = || f32s(&[3], &[1.0, 2.0, 3.0]);
+        let seven = f32s(&[], &[7.0]);
+        assert_eq!(eval_f32(op(&[2], &[1], PadMode::Constant), &[x(), seven]), [7.0, 7.0, 1.0, 2.0, 3.0, 7.0]);
+        assert_eq!(eval_f32(op(&[2], &[1], PadMode::Edge), &[x()]), [1.0, 1.0, 1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(eval_f32(op(&[2], &[3], PadMode::Reflect), &[x()]), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0]);
+        assert_eq!(eval_f32(op(&[2], &[4], PadMode::Wrap), &[x()]), [2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]);
+        assert_eq!(eval_f32(op(&[2], &[1], PadMode::Reflect), &[f32s(&[1], &[5.0])]), [5.0; 4]);
+    }
+
+    #[test]
+    fn negative_padding_removes_first() {
+        let x = || f32s(&[4], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(eval_f32(op(&[-1], &[-2], PadMode::Edge), &[x()]), [2.0]);
+        assert_eq!(eval_f32(op(&[-1], &[2], PadMode::Wrap), &[x()]), [2.0, 3.0, 4.0, 2.0, 3.0]);
+        assert_eq!(eval_f32(op(&[-5], &[2], PadMode::Constant), &[x(), f32s(&[], &[9.0])]), [9.0]);
+    }
+
+    #[test]
+    fn two_axes() {
+        let x = f32s(&[1, 2], &[1.0, 2.0]);
+        let y = eval_f32(op(&[1, 0], &[0, 1], PadMode::Constant), &[x, f32s(&[], &[0.0])]);
+        assert_eq!(y, [0.0, 0.0, 0.0, 1.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn nothing_cannot_be_repeated() {
+        let empty = f32s(&[0], &[]);
+        let error = eval(op(&[1], &[0], PadMode::Edge), from_ref(&empty)).unwrap_err();
+        assert_eq!(error, "axis 0 has no element to repeat");
+        assert_eq!(eval_f32(op(&[1], &[0], PadMode::Constant), &[empty, f32s(&[], &[3.0])]), [3.0]);
+    }
+}

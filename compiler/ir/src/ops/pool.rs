@@ -24,8 +24,8 @@ words! {
 }
 
 op! {
-    /// Operand `[N, C, spatial...]`, 1 to 3 spatial axes. `sizes` are the output sizes of the spatial axes (the importer
-    /// computes them from floor or ceil mode); windows start at `i * stride - before`.
+    /// Operand `[N, C, spatial...]`, 1 to 3 spatial axes. `sizes` are the output sizes of the spatial axes (the
+    /// importer computes them from floor or ceil mode); windows start at `i * stride - before`.
     "pool" => Pool {
         f: PoolFn,
         kernel: Vec<usize>,
@@ -199,10 +199,11 @@ impl Windows {
             let mut beyond = false;
             for axis in 0..k.len() {
                 // Counted from the start of the padding, so that nothing is negative.
-                let p = at[axis] * self.strides[axis] + k[axis] * self.dilations[axis];
+                let start = at[axis].saturating_mul(self.strides[axis]);
+                let p = start.saturating_add(k[axis].saturating_mul(self.dilations[axis]));
                 let inside = p.checked_sub(self.before[axis]).filter(|&p| p < self.input[axis]);
                 place = place.and_then(|sum| Some(sum + inside? * self.steps[axis]));
-                beyond |= p >= self.before[axis] + self.input[axis] + self.after[axis];
+                beyond |= p >= self.before[axis].saturating_add(self.input[axis]).saturating_add(self.after[axis]);
             }
             f(match place {
                 Some(i) => Place::Inside(i),
@@ -210,5 +211,90 @@ impl Windows {
                 None => Place::Padding,
             });
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+    use crate::op::testing::{eval_f32, eval_i64, f32s, infer};
+    use std::slice::from_ref;
+
+    fn dims(x: &[i64]) -> Vec<Dim> { x.iter().map(|&d| Dim::from(d)).collect() }
+
+    /// Windows of `kernel` elements over one axis.
+    fn line(f: PoolFn, kernel: usize, stride: usize, [before, after]: [i64; 2], size: i64) -> Pool {
+        Pool {
+            f,
+            kernel: vec![kernel],
+            strides: vec![stride],
+            before: dims(&[before]),
+            after: dims(&[after]),
+            dilations: vec![1],
+            sizes: dims(&[size]),
+        }
+    }
+
+    #[test]
+    fn shapes() {
+        let op = line(PoolFn::Max, 2, 2, [0, 0], 3);
+        assert_eq!(infer(op.clone(), &["u8[N, 4, 6]"]), "u8[N, 4, 3]");
+        assert_eq!(infer(op.clone(), &["f32[4, 6]"]), "1 to 3 spatial axes are needed, the operand is f32[4, 6]");
+        let axes = infer(op.clone(), &["f32[1, 1, 4, 6]"]);
+        assert_eq!(axes, "attributes for [1, 1, 1] and [1, 1, 1] axes, the operand has 2 spatial axes");
+        assert_eq!(infer(Pool { f: PoolFn::Mean, ..op.clone() }, &["u8[1, 1, 6]"]), "mean does not apply to u8");
+        let zero = infer(Pool { strides: vec![0], ..op.clone() }, &["f32[1, 1, 6]"]);
+        assert_eq!(zero, "kernel sizes, strides and dilations must not be 0");
+        assert_eq!(infer(Pool { before: dims(&[-1]), ..op }, &["f32[1, 1, 6]"]), "a padding or size is -1");
+    }
+
+    #[test]
+    fn each_function_on_a_padded_line() {
+        // Windows: [pad 1], [2 3], [4 beyond].
+        let x = f32s(&[1, 1, 4], &[1.0, 2.0, 3.0, 4.0]);
+        let run = |f| eval_f32(line(f, 2, 2, [1, 0], 3), from_ref(&x));
+        assert_eq!(run(PoolFn::Max), [1.0, 3.0, 4.0]);
+        assert_eq!(run(PoolFn::Sum), [1.0, 5.0, 4.0]);
+        assert_eq!(run(PoolFn::Mean), [1.0, 2.5, 4.0]);
+        assert_eq!(run(PoolFn::MeanPadded), [0.5, 2.5, 4.0]);
+    }
+
+    #[test]
+    fn two_axes_with_dilation() {
+        let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let op = Pool {
+            f: PoolFn::Sum,
+            kernel: vec![2, 2],
+            strides: vec![1, 1],
+            before: dims(&[0, 0]),
+            after: dims(&[0, 0]),
+            dilations: vec![2, 1],
+            sizes: dims(&[1, 3]),
+        };
+        // Rows 0 and 2 of [3, 4].
+        assert_eq!(eval_f32(op, &[f32s(&[1, 1, 3, 4], &x)]), [18.0, 22.0, 26.0]);
+    }
+
+    #[test]
+    fn channels_and_images_are_apart() {
+        let x = f32s(&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(eval_f32(line(PoolFn::Max, 2, 1, [0, 0], 1), &[x]), [2.0, 4.0, 6.0, 8.0]);
+    }
+
+    #[test]
+    fn nan_wins_and_padding_alone_is_neutral() {
+        let x = f32s(&[1, 1, 2], &[f32::NAN, 1.0]);
+        assert!(eval_f32(line(PoolFn::Max, 2, 1, [0, 0], 1), &[x])[0].is_nan());
+        let x = f32s(&[1, 1, 1], &[5.0]);
+        assert_eq!(eval_f32(line(PoolFn::Max, 1, 1, [1, 0], 1), from_ref(&x)), [f32::NEG_INFINITY]);
+        assert!(eval_f32(line(PoolFn::Mean, 1, 1, [1, 0], 1), &[x])[0].is_nan());
+    }
+
+    #[test]
+    fn integers_have_a_maximum() {
+        let bytes = [-3, -7].map(|x| Const::int(DType::I8, x));
+        let x = Tensor::from_consts(DType::I8, vec![1, 1, 2], bytes);
+        assert_eq!(eval_i64(line(PoolFn::Max, 2, 1, [0, 0], 1), &[x]), [-3]);
     }
 }

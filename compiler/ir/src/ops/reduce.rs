@@ -24,9 +24,10 @@ words! {
 
 op! {
     /// Combines over `axes` (sorted, at least one), which stay with size 1. The order is part of the meaning: with the
-    /// reduced elements numbered row-major, 32 partial results take the elements whose number is equal modulo 32, each in
-    /// order starting from the neutral element (`sum` from 0, `prod` from 1, ...), and are then combined in a tree: `p[j] = f(p[j], p[j + 16])` for j in 0..16, then
-    /// with distance 8, 4, 2, 1. Narrow floats are computed in f32 and rounded at the end.
+    /// reduced elements numbered row-major, 32 partial results take the elements whose number is equal modulo 32, each
+    /// in order starting from the neutral element (`sum` from 0, `prod` from 1, ...), and are then combined in a tree:
+    /// `p[j] = f(p[j], p[j + 16])` for j in 0..16, then with distance 8, 4, 2, 1. Narrow floats are computed in f32 and
+    /// rounded at the end.
     "reduce" => Reduce { f: ReduceFn, axes: Vec<usize> }
 }
 
@@ -144,5 +145,81 @@ impl ReduceFn {
     pub fn accepts(self, x: DType) -> bool {
         let order = matches!(self, ReduceFn::Max | ReduceFn::Min);
         x.in_kernels() && (x != DType::Bool || order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval, eval_f32, eval_i64, f32s, i64s, infer};
+    use std::slice::from_ref;
+
+    fn op(f: ReduceFn, axes: &[usize]) -> Reduce { Reduce { f, axes: axes.to_vec() } }
+
+    #[test]
+    fn shapes() {
+        assert_eq!(infer(op(ReduceFn::Sum, &[0, 2]), &["f32[N, 3, 4]"]), "f32[1, 3, 1]");
+        assert_eq!(infer(op(ReduceFn::Sum, &[4]), &["f32[N, 3, 4]"]), "axis 4 is outside rank 3");
+        let unsorted = infer(op(ReduceFn::Sum, &[1, 0]), &["f32[N, 3, 4]"]);
+        assert_eq!(unsorted, "axes [1, 0] are not sorted, different and at least one");
+        assert_eq!(infer(op(ReduceFn::Sum, &[0]), &["bool[2]"]), "sum does not apply to bool");
+        assert_eq!(infer(op(ReduceFn::Max, &[0]), &["bool[2]"]), "bool[1]");
+    }
+
+    #[test]
+    fn reduces_any_axes() {
+        let x = f32s(&[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(eval_f32(op(ReduceFn::Sum, &[0, 2]), from_ref(&x)), [14.0, 22.0]);
+        assert_eq!(eval_f32(op(ReduceFn::Prod, &[1]), from_ref(&x)), [3.0, 8.0, 35.0, 48.0]);
+        assert_eq!(eval_f32(op(ReduceFn::Min, &[0, 1, 2]), &[x]), [1.0]);
+    }
+
+    #[test]
+    fn the_order_is_fixed() {
+        let x: Vec<f32> = (0..100).map(|i| 1.0 / (i as f32 + 1.0)).collect();
+        let mut p = [0.0f32; 32];
+        for (i, x) in x.iter().enumerate() {
+            p[i % 32] += x;
+        }
+        for d in [16, 8, 4, 2, 1] {
+            for j in 0..d {
+                p[j] += p[j + d];
+            }
+        }
+        assert_eq!(eval_f32(op(ReduceFn::Sum, &[0]), &[f32s(&[100], &x)])[0].to_bits(), p[0].to_bits());
+        // Transposed data reduced over the other axis has the same numbers.
+        let columns: Vec<f32> = x.iter().flat_map(|&x| [x, -x]).collect();
+        assert_eq!(eval_f32(op(ReduceFn::Sum, &[0]), &[f32s(&[100, 2], &columns)]), [p[0], -p[0]]);
+    }
+
+    #[test]
+    fn no_elements_give_the_neutral_one() {
+        let empty = f32s(&[0, 1], &[]);
+        let run = |f| eval_f32(op(f, &[0]), from_ref(&empty))[0];
+        let all = [ReduceFn::Sum, ReduceFn::Prod, ReduceFn::Max, ReduceFn::Min].map(run);
+        assert_eq!(all, [0.0, 1.0, f32::NEG_INFINITY, f32::INFINITY]);
+        assert_eq!(eval_i64(op(ReduceFn::Max, &[0]), &[i64s(&[0], &[])]), [i64::MIN]);
+        assert_eq!(ReduceFn::Min.neutral(DType::U8).as_i64(), 255);
+        assert_eq!(ReduceFn::Max.neutral(DType::I8).as_i64(), -128);
+        assert_eq!(ReduceFn::Min.neutral(DType::Bool), Const::bool(true));
+    }
+
+    #[test]
+    fn nan_wins_wherever_it_is() {
+        for at in [0, 31, 32, 39] {
+            let mut x = [1.0; 40];
+            x[at] = f32::NAN;
+            assert!(eval_f32(op(ReduceFn::Max, &[0]), &[f32s(&[40], &x)])[0].is_nan());
+            assert!(eval_f32(op(ReduceFn::Min, &[0]), &[f32s(&[40], &x)])[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn narrow_floats_round_once_and_integers_wrap() {
+        let halves = [2048.0, 1.0, 1.0].map(|x| Const::number(DType::F16, x));
+        let y = eval(op(ReduceFn::Sum, &[0]), &[Tensor::from_consts(DType::F16, vec![3], halves)]).unwrap();
+        assert_eq!(y.to_f32(), [2050.0]);
+        let bytes = [200, 100].map(|x| Const::int(DType::U8, x));
+        assert_eq!(eval_i64(op(ReduceFn::Sum, &[0]), &[Tensor::from_consts(DType::U8, vec![2], bytes)]), [44]);
     }
 }

@@ -30,3 +30,29 @@ impl OpImpl for Reshape {
         Ok(vec![inputs[0].reshaped(shape)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval_f32, f32s, infer};
+    use std::slice::from_ref;
+
+    #[test]
+    fn shapes() {
+        let op = |shape: &[i64]| Reshape { shape: shape.iter().map(|&d| Dim::from(d)).collect() };
+        assert_eq!(infer(op(&[6]), &["f32[2, 3]"]), "f32[6]");
+        assert_eq!(infer(op(&[]), &["f32[1, 1]"]), "f32[]");
+        assert_eq!(infer(op(&[4, 2]), &["f32[2, 3]"]), "6 elements cannot have the shape of f32[4, 2]");
+        assert_eq!(infer(op(&[4, 2]), &["f32[N, 3]"]), "f32[4, 2]");
+        assert_eq!(infer(op(&[-1]), &["f32[2, 3]"]), "size -1 is negative");
+    }
+
+    #[test]
+    fn keeps_the_elements() {
+        let x = f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(eval_f32(Reshape { shape: vec![Dim::from(4i64)] }, from_ref(&x)), [1.0, 2.0, 3.0, 4.0]);
+        let op = Reshape { shape: vec![Dim::sym("N")] };
+        let error = op.eval(&[x], &EvalCx { symbols: &|_| Some(5) }).unwrap_err();
+        assert_eq!(error.0, "4 elements cannot have shape [5]");
+    }
+}

@@ -27,7 +27,9 @@ words! {
 words! {
     /// Direction of the steps.
     Direction {
+        /// From the first step to the last.
         Forward "forward",
+        /// From the last step to the first.
         Reverse "reverse",
         /// Both, as two directions of weights and results.
         Both "both",
@@ -37,27 +39,39 @@ words! {
 words! {
     /// Activation functions, with alpha and beta where they have any.
     Activation {
+        /// `1 / (1 + exp(-x))`.
         Sigmoid "sigmoid",
+        /// Hyperbolic tangent.
         Tanh "tanh",
+        /// `max(0, x)`.
         Relu "relu",
+        /// `alpha * x + beta`.
         Affine "affine",
+        /// `x`, times alpha below 0.
         LeakyRelu "leaky_relu",
+        /// `x`, 0 below alpha.
         ThresholdedRelu "thresholded_relu",
+        /// `alpha * tanh(beta * x)`.
         ScaledTanh "scaled_tanh",
+        /// `alpha * x + beta` limited to 0..1.
         HardSigmoid "hard_sigmoid",
+        /// `x`, `alpha * (exp(x) - 1)` below 0.
         Elu "elu",
+        /// `x / (1 + |x|)`.
         Softsign "softsign",
+        /// `log(1 + exp(x))`.
         Softplus "softplus",
     }
 }
 
 op! {
     /// ONNX LSTM, GRU and RNN with layout 0. Operands: x `[T, N, I]`, w `[D, G*H, I]`, r `[D, G*H, H]`, b `[D, 2*G*H]`,
-    /// h0 `[D, N, H]`, for LSTM c0 `[D, N, H]` and peepholes p `[D, 3*H]`, then, if `lengths`, i32 lengths `[N]`. Results:
-    /// y `[T, D, N, H]`, yh `[D, N, H]`, for LSTM yc `[D, N, H]`. Each gate's pre-activation is
-    /// `((sum over I of x*w) + (sum over H of h*r)) + (wb + rb)`, each sum one chain of fused multiply-adds in order from 0;
-    /// the steps after it are in [`cell`]. Narrow floats compute in f32, the states included; results are rounded as they
-    /// are written. Rows that have ended keep their state and give zeros; `reverse` reverses each row within its length.
+    /// h0 `[D, N, H]`, for LSTM c0 `[D, N, H]` and peepholes p `[D, 3*H]`, then, if `lengths`, i32 lengths `[N]`.
+    /// Results: y `[T, D, N, H]`, yh `[D, N, H]`, for LSTM yc `[D, N, H]`. Each gate's pre-activation is `((sum over I
+    /// of x*w) + (sum over H of h*r)) + (wb + rb)`, each sum one chain of fused multiply-adds in order from 0; the
+    /// steps after it are in [`cell`]. Narrow floats compute in f32, the states included; results are rounded as they
+    /// are written. Rows that have ended keep their state and give zeros; `reverse` reverses each row within its
+    /// length.
     "rnn" => Rnn {
         cell: Cell,
         direction: Direction,
@@ -163,7 +177,8 @@ impl Rnn {
         let (mut yh, mut yc) = (Vec::new(), Vec::new());
         for direction in 0..d {
             // Block `direction` of an operand with `size` elements per direction.
-            let part = |x: &[T], size: usize| x.get(direction * size..(direction + 1) * size).unwrap_or_default().to_vec();
+            let range = |size: usize| direction * size..(direction + 1) * size;
+            let part = |x: &[T], size: usize| x.get(range(size)).unwrap_or_default().to_vec();
             let w = part(&w, gates * h * i);
             let mut xw = vec![T::ZERO; t * n * gates * h];
             multiply(rows(&xs, i), transposed(&w, i), [t * n, i, gates * h], &mut xw);
@@ -194,8 +209,9 @@ impl Rnn {
             yh.extend(layer.h);
             yc.extend(layer.c);
         }
+        let dtype = x.dtype;
         let tensor = |shape: Vec<usize>, x: Vec<T>| {
-            Tensor::from_consts(x_dtype(inputs), shape, x.into_iter().map(|x| x.finish(x_dtype(inputs))))
+            Tensor::from_consts(dtype, shape, x.into_iter().map(|x| x.finish(dtype)))
         };
         let mut results = vec![tensor(vec![t, d, n, h], y), tensor(vec![d, n, h], yh)];
         if self.cell == Cell::Lstm {
@@ -229,8 +245,6 @@ impl Rnn {
         Ok(())
     }
 }
-
-fn x_dtype(inputs: &[Tensor]) -> DType { inputs[0].dtype }
 
 /// `[_, columns]` in row-major order.
 fn rows<T>(elements: &[T], columns: usize) -> Matrix<'_, T> { Matrix { elements, steps: [columns, 1] } }
@@ -300,7 +314,13 @@ impl<T: Fused> Layer<'_, T> {
     }
 
     /// The next `h` and `c` of element `j` of the state.
-    fn element(&self, j: usize, sums: impl Fn(usize) -> [Const; 2], h: Const, c: Option<Const>) -> (Const, Option<Const>) {
+    fn element(
+        &self,
+        j: usize,
+        sums: impl Fn(usize) -> [Const; 2],
+        h: Const,
+        c: Option<Const>,
+    ) -> (Const, Option<Const>) {
         let pre = |gate| cell::pre_activation(&mut Eval, sums(gate), self.biases(gate, j));
         match self.op.cell {
             Cell::Plain => (cell::plain_cell(&mut Eval, &self.step, pre(0)), None),
@@ -332,3 +352,6 @@ impl<T: Fused> Layer<'_, T> {
 
 /// As a constant of the type it is computed in.
 fn wide<T: Fused>(x: T) -> Const { x.finish(T::DTYPE) }
+
+#[cfg(test)]
+mod tests;

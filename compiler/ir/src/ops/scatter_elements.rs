@@ -1,5 +1,6 @@
 //! Writes elements along an axis.
 
+use super::gather::wrap_index;
 use crate::dtype::DType;
 use crate::kernel::{BinOp, Const};
 use crate::op::{
@@ -84,15 +85,6 @@ impl OpImpl for ScatterElements {
     }
 }
 
-/// The element an index stands for: negative ones count from the end.
-pub fn wrap_index(index: i64, axis: usize, size: usize) -> Result<usize, EvalError> {
-    let wrapped = if index < 0 { index.saturating_add(size as i64) } else { index };
-    match usize::try_from(wrapped) {
-        Ok(i) if i < size => Ok(i),
-        _ => Err(EvalError(format!("index {index} is outside axis {axis} of size {size}"))),
-    }
-}
-
 impl ScatterMode {
     /// The kernel instruction that combines what is there with what is written; none to replace it.
     pub fn op(self) -> Option<BinOp> {
@@ -131,5 +123,53 @@ impl ScatterMode {
         let (old, new) = (wide(target), wide(update));
         let result = scalar::convert(scalar::bin(op, old, new).unwrap_or(old), dtype);
         target.copy_from_slice(&result.bits.to_le_bytes()[..target.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval, eval_f32, f32s, i64s, infer};
+
+    fn op(axis: usize, mode: ScatterMode) -> ScatterElements { ScatterElements { axis, mode } }
+
+    #[test]
+    fn shapes() {
+        let set = op(1, ScatterMode::Set);
+        assert_eq!(infer(set.clone(), &["u4[N, 5]", "i64[2, 7]", "u4[2, M]"]), "u4[N, 5]");
+        assert_eq!(infer(set.clone(), &["f32[5]", "i64[2]", "f32[2]"]), "axis 1 is outside rank 1");
+        assert_eq!(infer(set.clone(), &["f32[2, 5]", "i32[2, 1]", "f32[2, 1]"]), "the indices must be i64, not i32");
+        assert_eq!(infer(set.clone(), &["f32[2, 5]", "i64[2, 1]", "f16[2, 1]"]), "the updates must be f32, not f16");
+        let larger = infer(set.clone(), &["f32[2, 5]", "i64[3, 1]", "f32[3, 1]"]);
+        assert_eq!(larger, "the indices have size 3 on axis 0, the data 2");
+        let different = infer(set, &["f32[2, 5]", "i64[2, 1]", "f32[2, 2]"]);
+        assert_eq!(different, "indices and updates have sizes 1 and 2 on axis 1");
+        assert_eq!(infer(op(0, ScatterMode::Add), &["bool[2]", "i64[2]", "bool[2]"]), "add does not apply to bool");
+        assert_eq!(infer(op(0, ScatterMode::Max), &["bool[2]", "i64[2]", "bool[2]"]), "bool[2]");
+    }
+
+    #[test]
+    fn writes_along_an_axis() {
+        let data = f32s(&[2, 3], &[0.0; 6]);
+        let y = eval_f32(op(1, ScatterMode::Set), &[data.clone(), i64s(&[1, 2], &[2, -3]), f32s(&[1, 2], &[5.0, 6.0])]);
+        assert_eq!(y, [6.0, 0.0, 5.0, 0.0, 0.0, 0.0]);
+        let y = eval_f32(op(0, ScatterMode::Set), &[data, i64s(&[1, 2], &[1, 0]), f32s(&[1, 2], &[5.0, 6.0])]);
+        assert_eq!(y, [0.0, 6.0, 0.0, 5.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn repeated_indices_apply_in_order() {
+        let run = |mode| {
+            eval_f32(op(0, mode), &[f32s(&[2], &[2.0, 2.0]), i64s(&[3], &[1, 1, 1]), f32s(&[3], &[3.0, 5.0, 4.0])])[1]
+        };
+        let found = [ScatterMode::Set, ScatterMode::Add, ScatterMode::Mul, ScatterMode::Min, ScatterMode::Max].map(run);
+        assert_eq!(found, [4.0, 14.0, 120.0, 2.0, 5.0]);
+    }
+
+    #[test]
+    fn indices_are_checked() {
+        let error = |i| eval(op(0, ScatterMode::Set), &[f32s(&[5], &[0.0; 5]), i64s(&[1], &[i]), f32s(&[1], &[1.0])]);
+        assert_eq!(error(7).unwrap_err(), "index 7 is outside axis 0 of size 5");
+        assert_eq!(error(-6).unwrap_err(), "index -6 is outside axis 0 of size 5");
     }
 }

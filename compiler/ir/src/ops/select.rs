@@ -38,3 +38,26 @@ impl OpImpl for Select {
         Ok(vec![Tensor::from_cells(a.dtype, shape, data)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Const;
+    use crate::op::testing::{eval_f32, f32s, infer};
+
+    #[test]
+    fn shapes() {
+        assert_eq!(infer(Select {}, &["bool[N, 1]", "f32[3]", "f32[]"]), "f32[N, 3]");
+        assert_eq!(infer(Select {}, &["i8[2]", "f32[2]", "f32[2]"]), "the condition is i8, not bool");
+        let mixed = infer(Select {}, &["bool[2]", "f32[2]", "f64[2]"]);
+        assert_eq!(mixed, "operands have different element types: f32 and f64");
+        assert!(infer(Select {}, &["bool[2]", "f32[3]", "f32[3]"]).contains("do not broadcast"));
+    }
+
+    #[test]
+    fn chooses() {
+        let cond = Tensor::from_consts(DType::Bool, vec![2, 1], [true, false].map(Const::bool));
+        let a = f32s(&[2], &[1.0, 2.0]);
+        assert_eq!(eval_f32(Select {}, &[cond, a, f32s(&[], &[9.0])]), [1.0, 2.0, 9.0, 9.0]);
+    }
+}

@@ -10,8 +10,8 @@ use crate::types::Type;
 use std::cmp::Ordering;
 
 op! {
-    /// Values and i64 positions of the `k` (one dim) largest or smallest elements along `axis`, sorted, the lower position
-    /// first among equals. NaN counts as the largest.
+    /// Values and i64 positions of the `k` (one dim) largest or smallest elements along `axis`, sorted, the lower
+    /// position first among equals. NaN counts as the largest.
     "top_k" => TopK { k: Vec<Dim>, axis: usize, largest: bool }
 }
 
@@ -78,4 +78,45 @@ pub fn compare(a: Const, b: Const) -> Ordering {
     }
     let nan = |c| scalar::cmp(Pred::Ne, c, c);
     nan(a).cmp(&nan(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{f32s, infer};
+
+    fn op(k: i64, axis: usize, largest: bool) -> TopK { TopK { k: vec![Dim::from(k)], axis, largest } }
+
+    fn run(op: TopK, x: Tensor) -> (Vec<f32>, Vec<i64>) {
+        let y = op.eval(&[x], &EvalCx { symbols: &|_| None }).unwrap();
+        (y[0].to_f32(), y[1].to_i64())
+    }
+
+    #[test]
+    fn shapes() {
+        assert_eq!(infer(op(2, 1, true), &["f16[N, 5]"]), "f16[N, 2], i64[N, 2]");
+        assert_eq!(infer(op(6, 1, true), &["f16[N, 5]"]), "6 elements of 5 on axis 1");
+        assert_eq!(infer(op(1, 2, true), &["f16[N, 5]"]), "axis 2 is outside rank 2");
+        assert_eq!(infer(op(-1, 0, true), &["f16[N, 5]"]), "size -1 is negative");
+    }
+
+    #[test]
+    fn sorts_with_the_lower_position_first() {
+        let x = f32s(&[5], &[1.0, 3.0, 2.0, 3.0, 1.0]);
+        assert_eq!(run(op(3, 0, true), x.clone()), (vec![3.0, 3.0, 2.0], vec![1, 3, 2]));
+        assert_eq!(run(op(3, 0, false), x), (vec![1.0, 1.0, 2.0], vec![0, 4, 2]));
+    }
+
+    #[test]
+    fn works_along_any_axis() {
+        let x = f32s(&[2, 2], &[1.0, 4.0, 3.0, 2.0]);
+        assert_eq!(run(op(1, 0, true), x), (vec![3.0, 4.0], vec![1, 0]));
+    }
+
+    #[test]
+    fn nan_is_the_largest() {
+        let x = f32s(&[4], &[f32::INFINITY, f32::NAN, 0.0, -f32::NAN]);
+        assert_eq!(run(op(4, 0, true), x.clone()).1, [1, 3, 0, 2]);
+        assert_eq!(run(op(4, 0, false), x).1, [2, 0, 1, 3]);
+    }
 }

@@ -29,3 +29,17 @@ impl OpImpl for Weight {
         Err(EvalError(format!("weight {} is outside of the graph", self.id.0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{eval, infer};
+
+    #[test]
+    fn knows_its_type_but_not_its_data() {
+        let op = Weight { id: WeightId(3), dtype: DType::F32, shape: vec![2, 10] };
+        assert_eq!(infer(op.clone(), &[]), "f32[2, 10]");
+        assert_eq!(infer(op.clone(), &["f32[]"]), "0 operands expected, 1 given");
+        assert_eq!(eval(op, &[]).unwrap_err(), "weight 3 is outside of the graph");
+    }
+}

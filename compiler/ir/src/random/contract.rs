@@ -74,7 +74,7 @@ fn pads(g: &mut Generator, spatial: usize, most: usize) -> Vec<Dim> {
 
 /// Numbers of groups that divide the channels.
 fn groups(g: &mut Generator, channels: usize) -> usize {
-    let divisors: Vec<usize> = [1, 1, 2, channels].into_iter().filter(|n| channels % n == 0).collect();
+    let divisors: Vec<usize> = [1, 1, 2, channels].into_iter().filter(|&n| channels.is_multiple_of(n)).collect();
     g.random.pick(&divisors)
 }
 

@@ -99,10 +99,8 @@ fn concat(g: &mut Generator) -> Option<()> {
 fn broadcast(g: &mut Generator) -> Option<()> {
     let x = g.value(|t| t.rank() < 4)?;
     let mut shape = g.ty(x).shape;
-    for i in 0..shape.len() {
-        if shape[i].is(1) {
-            shape[i] = g.dim();
-        }
+    for dim in shape.iter_mut().filter(|d| d.is(1)) {
+        *dim = g.dim();
     }
     if g.random.once_in(2) {
         let dim = g.dim();

@@ -18,7 +18,7 @@ pub(super) const STEPS: &[Step] = &[
 
 /// Functions that keep small differences small.
 const GENTLE_UNARY: &[UnaryFn] =
-    &[UnaryFn::Neg, UnaryFn::Abs, UnaryFn::Tanh, UnaryFn::Sigmoid, UnaryFn::Erf, UnaryFn::Sin, UnaryFn::Cos, UnaryFn::Atan];
+    &[UnaryFn::Neg, UnaryFn::Abs, UnaryFn::Tanh, UnaryFn::Sigmoid, UnaryFn::Erf, UnaryFn::Softplus, UnaryFn::Atan];
 
 const GENTLE_BINARY: &[BinaryFn] = &[BinaryFn::Add, BinaryFn::Sub, BinaryFn::Mul, BinaryFn::Min, BinaryFn::Max];
 

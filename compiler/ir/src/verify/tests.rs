@@ -122,7 +122,7 @@ fn g4_regions_are_as_many_as_the_op_needs() {
 fn g5_types_are_inferred() {
     let (mut p, [_, b]) = chain();
     p.graph.value_mut(b).ty = vector(Dim::from(3i64));
-    check(&p, "G5", "`neg` gives [Type");
+    check(&p, "G5", "`neg` gives f32[N], its results are f32[3]");
 }
 
 #[test]

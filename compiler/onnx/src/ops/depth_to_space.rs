@@ -10,7 +10,7 @@ use crate::ops::OnnxOp;
 
 pub const OPS: &[OnnxOp] = &[
     OnnxOp::new("DepthToSpace", (1, 1), depth_to_space).attrs(&["blocksize", "mode"]),
-    OnnxOp::new("SpaceToDepth", (1, 1), space_to_depth).attrs(&["blocksize"]),
+    OnnxOp::new("SpaceToDepth", (1, 1), space_to_depth).attrs(&["blocksize", "mode"]),
 ];
 
 fn block(n: &Node, b: &Builder) -> Res<(Vec<Dim>, Dim)> {
@@ -38,7 +38,12 @@ fn space_to_depth(n: &Node, b: &mut Builder) -> Res<Vec<ValueId>> {
     let ([batch, c, h, w], s) = split(block(n, b)?)?;
     let (rows, columns) = (h.floor_div(&s), w.floor_div(&s));
     let x = b.reshape(n.input(0)?, &[batch.clone(), c.clone(), rows.clone(), s.clone(), columns.clone(), s.clone()])?;
-    let y = b.transpose(x, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match n.word("mode", "DCR")? {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => bail!(ATTRIBUTE_VALUE, "`mode` cannot be `{other}`: `DCR` and `CRD` are possible"),
+    };
+    let y = b.transpose(x, &perm)?;
     Ok(vec![b.reshape(y, &[batch, &(&c * &s) * &s, rows, columns])?])
 }
 

@@ -2,13 +2,11 @@
 
 use xlac_ir::elementwise::BinaryFn;
 
-use crate::fail::ensure;
 use crate::ops::OnnxOp;
 
 pub const OPS: &[OnnxOp] = &[OnnxOp::new("Mod", (2, 2), |n, b| {
     let (x, y) = (n.input(0)?, n.input(1)?);
     let fmod = n.flag("fmod", false)?;
-    ensure!(fmod || !b.dtype(x).is_float(), ATTRIBUTE_VALUE, "floating-point operands need `fmod` = 1");
     Ok(vec![b.binary(if fmod { BinaryFn::Fmod } else { BinaryFn::Mod }, x, y)?])
 })
 .attrs(&["fmod"])];

@@ -13,8 +13,10 @@ use crate::ops::OnnxOp;
 
 pub const OPS: &[OnnxOp] = &[OnnxOp::new("Slice", (1, 5), import).attrs(&["axes", "ends", "starts"])];
 
-/// Bounds beyond this count as infinite.
+/// Steps are bounded by this, far beyond any size.
 const FAR: i64 = 1 << 40;
+/// Bounds from here on mean `to the end`: exporters write 2^31 - 1, 2^63 - 1 or a round number.
+const END: i64 = 1_000_000_000;
 
 fn import(n: &Node, b: &mut Builder) -> Res<Vec<ValueId>> {
     let x = n.input(0)?;
@@ -63,8 +65,10 @@ fn bound(b: &mut Builder, list: ValueId, i: usize, size: &Dim, low: &Dim, high: 
     let Some(known) = b.known(list) else { return data_bound(b, list, i, size, low, high) };
     let d = &known[i];
     let place = match d.as_const() {
-        Some(c) if c <= -FAR => return Ok(low.clone()),
-        Some(c) if c >= FAR => return Ok(high.clone()),
+        Some(c) if c.unsigned_abs() >= END as u64 => {
+            b.at_most(size, &Dim::from(c.saturating_abs()), "an axis ends before a bound that means its end")?;
+            return Ok(if c < 0 { low.clone() } else { high.clone() });
+        }
         Some(c) if c < 0 => d + size,
         Some(_) => d.clone(),
         None if (&Dim::ZERO - d).lower_bound().is_some_and(|x| x >= 0) => d + size,

@@ -12,8 +12,7 @@ use crate::pass::{Pass, PassCx};
 use crate::passes::shapes::known_dims;
 
 /// The pass.
-pub const PASS: Pass =
-    Pass { name: "bind", why: "a size computed from constants or other sizes is no unknown", run };
+pub const PASS: Pass = Pass { name: "bind", why: "a size computed from constants or other sizes is no unknown", run };
 
 fn run(program: &mut Program, cx: &mut PassCx) -> Result<bool, Diagnostic> {
     let graph = &program.graph;
@@ -73,7 +72,9 @@ pub fn substitute_constraints(graph: &mut Graph, known: &HashMap<Symbol, Dim>) {
     graph.constraints.retain(|c| !holds(c));
 }
 
-fn replace(dim: &Dim, known: &HashMap<Symbol, Dim>) -> Dim { dim.substitute(&|s| known.get(s).cloned()) }
+fn replace(dim: &Dim, known: &HashMap<Symbol, Dim>) -> Dim {
+    dim.substitute(&|s| known.get(s).cloned())
+}
 
 /// The op with symbols replaced, if it has symbolic attributes.
 fn substitute_op(op: &Op, known: &HashMap<Symbol, Dim>) -> Option<Op> {

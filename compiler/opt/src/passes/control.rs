@@ -78,7 +78,9 @@ impl Control<'_, '_, '_> {
         }
     }
 
-    fn constant(&self, value: ValueId) -> Option<i64> { self.program.graph.constant(value)?.to_i64().first().copied() }
+    fn constant(&self, value: ValueId) -> Option<i64> {
+        self.program.graph.constant(value)?.to_i64().first().copied()
+    }
 
     fn inline_if(&mut self, node: &Node, symbols: &[Symbol]) -> Option<Vec<NodeId>> {
         let taken = if self.constant(node.inputs[0])? != 0 { node.regions[0] } else { node.regions[1] };
@@ -202,9 +204,13 @@ impl Control<'_, '_, '_> {
     }
 }
 
-fn count_is(op: &ops::Loop, n: i64) -> HashMap<Symbol, Dim> { op.count.iter().map(|s| (s.clone(), Dim::from(n))).collect() }
+fn count_is(op: &ops::Loop, n: i64) -> HashMap<Symbol, Dim> {
+    op.count.iter().map(|s| (s.clone(), Dim::from(n))).collect()
+}
 
-fn substituted(dim: &Dim, known: &HashMap<Symbol, Dim>) -> Dim { dim.substitute(&|s| known.get(s).cloned()) }
+fn substituted(dim: &Dim, known: &HashMap<Symbol, Dim>) -> Dim {
+    dim.substitute(&|s| known.get(s).cloned())
+}
 
 fn substitute_type(ty: &Type, known: &HashMap<Symbol, Dim>) -> Type {
     Type { dtype: ty.dtype, shape: ty.shape.iter().map(|d| substituted(d, known)).collect() }

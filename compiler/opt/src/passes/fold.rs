@@ -1,8 +1,8 @@
 //! Evaluates nodes whose operands are constants, by the same `eval` that the interpreter uses.
 //!
-//! What could blow up stays: a fold may produce `fold_bytes`, or twice its operands; folds that rearrange, cast or combine
-//! weights elementwise share `weight_bytes`. A node whose evaluation fails, say on an index out of range, stays and fails
-//! when the program runs.
+//! What could blow up stays: a fold may produce `fold_bytes`, or twice its operands; folds that rearrange, cast or
+//! combine weights elementwise share `weight_bytes`. A node whose evaluation fails, say on an index out of range, stays
+//! and fails when the program runs.
 
 use std::collections::HashSet;
 
@@ -72,13 +72,15 @@ impl Fold<'_, '_, '_> {
         if !candidate || self.cx.is_late() {
             return None;
         }
-        let all_constant = node.inputs.iter().all(|&v| self.program.graph.producer(v).is_some_and(|n| is_constant(&n.op)));
+        let all_constant =
+            node.inputs.iter().all(|&v| self.program.graph.producer(v).is_some_and(|n| is_constant(&n.op)));
         if !all_constant || (matches!(node.op, Op::Broadcast(_)) && self.elementwise_only[node.outputs[0].0 as usize]) {
             return None;
         }
         let charge = self.affordable(id)?;
         let node = self.program.graph.node(id);
-        let operands: Vec<Tensor> = node.inputs.iter().map(|&v| constant_data(self.program, v)).collect::<Option<_>>()?;
+        let operands: Vec<Tensor> =
+            node.inputs.iter().map(|&v| constant_data(self.program, v)).collect::<Option<_>>()?;
         let results = node.op.eval(&operands, &EvalCx { symbols: &|_| None }).ok()?;
         let expected = node.outputs.iter().map(|&v| self.program.graph.ty(v));
         let fits = results.len() == node.outputs.len() && results.iter().zip(expected).all(|(t, ty)| t.ty() == *ty);

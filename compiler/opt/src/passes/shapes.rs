@@ -1,5 +1,5 @@
-//! Arithmetic on sizes is done on dims: what `dims`, constants and integer ops over them compute becomes one `dims`, or a
-//! constant if no symbol is left.
+//! Arithmetic on sizes is done on dims: what `dims`, constants and integer ops over them compute becomes one `dims`, or
+//! a constant if no symbol is left.
 
 use std::collections::HashMap;
 
@@ -98,7 +98,8 @@ impl Shapes<'_, '_, '_> {
         let mut last: Option<ValueId> = None;
         for op in ops {
             let operands: Vec<ValueId> = last.into_iter().collect();
-            let new = program.graph.add(region, op, &operands, &node.loc).expect("sizes have the type they were read from");
+            let new =
+                program.graph.add(region, op, &operands, &node.loc).expect("sizes have the type they were read from");
             last = Some(program.graph.node(new).outputs[0]);
             made.push(new);
         }
@@ -119,8 +120,9 @@ impl Shapes<'_, '_, '_> {
         if ty.dtype != DType::I64 || count > LIMIT || node.inputs.is_empty() {
             return None;
         }
-        // Constants alone are for `fold`: there they wrap as tensors do.
-        if node.inputs.iter().all(|&v| graph.producer(v).is_some_and(|n| is_constant(&n.op))) {
+        // Arithmetic on constants alone is for `fold`: there it wraps as in tensors.
+        let computes = matches!(node.op, Op::Unary(_) | Op::Binary(_) | Op::Reduce(_));
+        if computes && node.inputs.iter().all(|&v| graph.producer(v).is_some_and(|n| is_constant(&n.op))) {
             return None;
         }
         let of = |i: usize| self.known.get(&node.inputs[i]);
@@ -131,7 +133,9 @@ impl Shapes<'_, '_, '_> {
                 a.iter().zip(&b).map(|(a, b)| binary(*f, a, b)).collect()
             }
             Op::Cast(_) => of(0).cloned(),
-            Op::Reduce(r) if count == 1 => of(0)?.iter().try_fold(None, |sum, d| combine(r.f, sum, d))?.map(|d| vec![d]),
+            Op::Reduce(r) if count == 1 => {
+                of(0)?.iter().try_fold(None, |sum, d| combine(r.f, sum, d))?.map(|d| vec![d])
+            }
             Op::Broadcast(_) => self.expand(node.inputs[0], &shape),
             Op::Select(_) => self.select(node, &shape),
             _ => self.rearrange(node, &shape),

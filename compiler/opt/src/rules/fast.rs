@@ -5,4 +5,5 @@ pub mod div_constant;
 pub mod merge_floats;
 pub mod pow_constant;
 pub mod reduce_unit_sum;
+pub mod scale_and_shift;
 pub mod sum_of_sum;

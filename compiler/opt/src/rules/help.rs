@@ -11,10 +11,14 @@ use crate::edit::constant_data;
 use crate::rule::{Match, Miss, miss};
 
 /// `0, 1, ..., n - 1`?
-pub fn is_identity(perm: &[usize]) -> bool { perm.iter().enumerate().all(|(i, &p)| i == p) }
+pub fn is_identity(perm: &[usize]) -> bool {
+    perm.iter().enumerate().all(|(i, &p)| i == p)
+}
 
 /// A reshape to `shape`.
-pub fn reshape(shape: &[Dim]) -> Op { ops::Reshape { shape: shape.to_vec() }.into() }
+pub fn reshape(shape: &[Dim]) -> Op {
+    ops::Reshape { shape: shape.to_vec() }.into()
+}
 
 /// True if constant `name` has the number `x` and does not widen the shape of variable `other`.
 pub fn is_neutral(m: &Match, name: &str, x: f64, other: &str) -> bool {
@@ -105,7 +109,9 @@ pub fn is_constant_value(m: &Match, value: ValueId) -> bool {
 }
 
 /// True if no element is NaN.
-pub fn is_number(t: &Tensor) -> bool { t.to_f64().iter().all(|x| !x.is_nan()) }
+pub fn is_number(t: &Tensor) -> bool {
+    t.to_f64().iter().all(|x| !x.is_nan())
+}
 
 /// True if every element is finite and neither zero nor so small that it has lost digits.
 pub fn is_normal(t: &Tensor) -> bool {
@@ -114,7 +120,9 @@ pub fn is_normal(t: &Tensor) -> bool {
 }
 
 /// True if the matched value has the type that a labelled node gives.
-pub fn keeps_shape(m: &Match, label: &str) -> bool { m.program.graph.ty(m.node(label).outputs[0]) == m.root_ty() }
+pub fn keeps_shape(m: &Match, label: &str) -> bool {
+    m.program.graph.ty(m.node(label).outputs[0]) == m.root_ty()
+}
 
 /// True if a pad leaves batch and channels alone and removes nothing.
 pub fn pads_spatial_axes(m: &Match, pad: &ops::Pad) -> bool {

@@ -84,12 +84,8 @@ impl Emitter<'_> {
         if t.is_float() {
             return self.bin_float(op, a, b);
         }
-        if t == DType::I64 && a.is_scalar() {
-            if let Some(rep) = self.index_math(op, a, b) {
-                return Ok(rep);
-            }
-        }
-        Ok(self.bin_int(op, a, b))
+        let index = if t == DType::I64 && a.is_scalar() { self.index_math(op, a, b) } else { None };
+        Ok(index.unwrap_or_else(|| self.bin_int(op, a, b)))
     }
 
     fn bin_bool(&mut self, op: BinOp, a: &Rep, b: &Rep) -> Result<Rep> {
@@ -329,7 +325,15 @@ impl Emitter<'_> {
         if !matches!(a.ty.dtype, DType::F32 | DType::F64) {
             return Err(format!("`fma` does not apply to {}", a.ty.dtype));
         }
-        let chunks = self.each_chunk(&[a, b, c], |e, x| e.ins().fma(x[0], x[1], x[2]));
+        // The first factor is the one x86 overwrites: best one that is loaded for this use.
+        let (a, b) = if b.element.is_some() { (b, a) } else { (a, b) };
+        let chunks = (0..c.count())
+            .map(|i| {
+                let (y, z) = (self.chunk(b, i), self.chunk(c, i));
+                let x = self.chunk(a, i);
+                self.ins().fma(x, y, z)
+            })
+            .collect();
         Ok(Rep::new(a.ty, chunks))
     }
 

@@ -74,7 +74,7 @@ impl Emitter<'_> {
                     Some(_) if init.ty.dtype == DType::Bool && init.lanes() > 1 => 4,
                     _ => init.width,
                 };
-                Ok(Rep { width, chunks: Vec::new(), off: 0, bits: None, ty: init.ty })
+                Ok(Rep { width, chunks: Vec::new(), off: 0, bits: None, element: None, ty: init.ty })
             })
             .collect()
     }
@@ -127,7 +127,7 @@ impl Emitter<'_> {
         self.statements(&f.body.0)?;
         let nexts: Vec<Val> = f.carried.iter().map(|c| c.next).collect();
         let out = self.conform(&nexts, layout)?;
-        self.pending.clear();
+        self.forget();
         Ok(out)
     }
 
@@ -146,11 +146,13 @@ impl Emitter<'_> {
 
     /// `factor` trips at a time while the counter is below `bound`; leaves the counter where it stopped.
     fn turns(&mut self, f: &For, layout: &[Rep], start: Trip, bound: Value, factor: u64) -> Result<Trip> {
-        let (body, after) = (self.b.create_block(), self.b.create_block());
-        let at = self.trip_params(body, layout);
-        let end = self.trip_params(after, layout);
-        let args = start.args();
-        self.branch_if_less(start.var, bound, (body, &args), (after, &args));
+        // The test is a block of its own, so that what a trip makes is used once, by the jump back: Cranelift folds loads
+        // only into values that are used once.
+        let (test, body, after) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let at = self.trip_params(test, layout);
+        self.jump(test, &start.args());
+        self.b.switch_to_block(test);
+        self.branch_if_less(at.var, bound, (body, &[]), (after, &[]));
         self.b.switch_to_block(body);
         self.open();
         let mut carried = at.carried.clone();
@@ -160,11 +162,10 @@ impl Emitter<'_> {
         }
         let step = self.int(factor as i64 * f.step);
         let var = self.ins().iadd(at.var, step);
-        let args = Trip { var, carried }.args();
-        self.branch_if_less(var, bound, (body, &args), (after, &args));
+        self.jump(test, &Trip { var, carried }.args());
         self.close();
         self.b.switch_to_block(after);
-        Ok(end)
+        Ok(at)
     }
 
     fn trip_params(&mut self, block: ClifBlock, layout: &[Rep]) -> Trip {
@@ -204,7 +205,7 @@ impl Emitter<'_> {
     }
 
     fn leave_arm(&mut self, after: ClifBlock, args: &[Value]) {
-        self.pending.clear();
+        self.forget();
         self.jump(after, args);
         self.close();
     }

@@ -24,14 +24,14 @@ impl Emitter<'_> {
             e.convert(&x, to)
         };
         Ok(match (from, to) {
-            (_, DType::Bool) => self.to_bool(a),
-            (DType::Bool, _) => self.from_bool(a, to),
-            (DType::F16 | DType::BF16, DType::F32) => self.from_half(a),
+            (_, DType::Bool) => self.bool_of(a),
+            (DType::Bool, _) => self.number_of_bool(a, to),
+            (DType::F16 | DType::BF16, DType::F32) => self.float_of_half(a),
             (DType::F16 | DType::BF16, _) => return via(self, DType::F32),
-            (DType::F32, DType::F16 | DType::BF16) => self.to_half(a, to),
+            (DType::F32, DType::F16 | DType::BF16) => self.half_of(a, to),
             (DType::F64, DType::F16 | DType::BF16) => {
                 let odd = self.each_lane(DType::F32, &[a], |e, x| e.round_to_odd(x[0]));
-                self.to_half(&odd, to)
+                self.half_of(&odd, to)
             }
             (_, DType::F16 | DType::BF16) => return via(self, DType::F32),
             (DType::F32, DType::F64) => self.promote(a),
@@ -42,7 +42,7 @@ impl Emitter<'_> {
         })
     }
 
-    fn to_bool(&mut self, a: &Rep) -> Rep {
+    fn bool_of(&mut self, a: &Rep) -> Rep {
         let t = a.ty.dtype;
         let chunks = self
             .chunks(a)
@@ -73,7 +73,7 @@ impl Emitter<'_> {
         self.scalar_constant(if double { DType::F64 } else { DType::F32 }, bits)
     }
 
-    fn from_bool(&mut self, a: &Rep, to: DType) -> Rep {
+    fn number_of_bool(&mut self, a: &Rep, to: DType) -> Rep {
         let one = Const::number(to, 1.0).bits;
         if a.is_scalar() {
             let x = self.chunk(a, 0);
@@ -95,7 +95,7 @@ impl Emitter<'_> {
         Rep::new(shape.ty, chunks)
     }
 
-    fn from_half(&mut self, a: &Rep) -> Rep {
+    fn float_of_half(&mut self, a: &Rep) -> Rep {
         let from = a.ty.dtype;
         if a.is_scalar() {
             let bits = self.chunk(a, 0);
@@ -110,7 +110,7 @@ impl Emitter<'_> {
         Rep::new(a.ty.with(DType::F32), chunks)
     }
 
-    fn to_half(&mut self, a: &Rep, to: DType) -> Rep {
+    fn half_of(&mut self, a: &Rep, to: DType) -> Rep {
         if a.is_scalar() {
             let x = self.chunk(a, 0);
             let v = self.ins().scalar_to_vector(types::F32X4, x);

@@ -11,8 +11,8 @@ use super::rep::{Rep, count, int_type, mask_type, scalar_type, vector_type};
 use super::{Emitter, Result};
 
 /// A byte address: a value and a constant that fits the instruction.
-#[derive(Clone, Copy)]
-struct Address {
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
     base: Value,
     disp: i32,
 }
@@ -42,7 +42,7 @@ impl Emitter<'_> {
     }
 
     /// Address of element `index + offset`.
-    fn address(&mut self, buf: Buf, index: &Rep, offset: i64) -> Address {
+    pub(super) fn address(&mut self, buf: Buf, index: &Rep, offset: i64) -> Address {
         let size = self.kernel.buf_dtype(buf).size() as i64;
         let pointer = self.pointer(buf);
         let (base, at) = match index.bits {
@@ -156,7 +156,7 @@ impl Emitter<'_> {
         self.load_scalar(dtype, at)
     }
 
-    fn load_scalar(&mut self, dtype: DType, at: Address) -> Value {
+    pub(super) fn load_scalar(&mut self, dtype: DType, at: Address) -> Value {
         let v = self.ins().load(scalar_type(dtype), ELEMENT_FLAGS, at.base, at.disp);
         if dtype == DType::Bool { self.truth(v) } else { v }
     }
@@ -347,6 +347,7 @@ impl Emitter<'_> {
         limit: Option<Val>,
     ) -> Result<()> {
         self.flush_if(|e, instr| matches!(instr, Instr::Load { buf: b, .. } if e.may_overlap(*b, buf)))?;
+        self.settle(Some(buf))?;
         let (index, value) = (self.get(index)?, self.get(value)?);
         let value = self.as_bytes(&value);
         let at = self.address(buf, &index, offset);
@@ -365,7 +366,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn may_overlap(&self, a: Buf, b: Buf) -> bool {
+    pub(super) fn may_overlap(&self, a: Buf, b: Buf) -> bool {
         let alone = |i: u32| self.kernel.params[i as usize].noalias;
         match (a, b) {
             _ if a == b => true,

@@ -4,6 +4,7 @@ use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData,
 use xlac_ir::dtype::DType;
 use xlac_ir::kernel::VType;
 
+use super::memory::Address;
 use super::{Emitter, Key};
 
 /// A kernel value in CLIF.
@@ -23,12 +24,14 @@ pub struct Rep {
     pub off: i64,
     /// The bits in every lane, if known.
     pub bits: Option<u64>,
+    /// Where the element is that fills every lane, as long as that may be loaded; then there are no chunks.
+    pub element: Option<Address>,
 }
 
 impl Rep {
     /// A constant in every lane.
     pub fn constant(ty: VType, bits: u64) -> Rep {
-        Rep { ty, width: ty.dtype.size() as u32, chunks: Vec::new(), off: 0, bits: Some(bits) }
+        Rep { ty, width: ty.dtype.size() as u32, chunks: Vec::new(), off: 0, bits: Some(bits), element: None }
     }
 
     /// A scalar.
@@ -40,7 +43,7 @@ impl Rep {
     /// A value of lanes of `width` bytes.
     pub fn wide(ty: VType, width: u32, chunks: Vec<Value>) -> Rep {
         debug_assert_eq!(chunks.len(), count(ty.lanes, width));
-        Rep { ty, width, chunks, off: 0, bits: None }
+        Rep { ty, width, chunks, off: 0, bits: None, element: None }
     }
 
     /// Number of lanes.
@@ -109,6 +112,11 @@ pub fn mask_type(bytes: u32) -> Type {
 impl Emitter<'_> {
     /// Chunk `i` as a CLIF value, constants and offsets made.
     pub fn chunk(&mut self, rep: &Rep, i: usize) -> Value {
+        if let Some(at) = rep.element {
+            let x = self.load_scalar(rep.ty.dtype, at);
+            let clif = rep.clif();
+            return self.ins().splat(clif, x);
+        }
         match rep.bits {
             Some(bits) => self.constant_chunk(rep, bits),
             None if rep.off != 0 => self.plus(rep.chunks[0], rep.off),

@@ -65,11 +65,23 @@ impl Code {
     pub fn run(&self, which: usize, buffers: &[*mut u8], dims: &[i64], tiles: std::ops::Range<i64>) -> i64 {
         let mut scratch = vec![0u8; (1 << 16) + 64];
         let at = scratch.as_ptr().align_offset(64);
+        self.run_with(which, buffers, dims, &mut scratch[at..], tiles)
+    }
+
+    /// Runs tiles of kernel `which` with this scratch memory.
+    pub fn run_with(
+        &self,
+        which: usize,
+        buffers: &[*mut u8],
+        dims: &[i64],
+        scratch: &mut [u8],
+        tiles: std::ops::Range<i64>,
+    ) -> i64 {
         let entry = self.map.as_ptr().wrapping_add(self.entries[which] as usize);
         // SAFETY: the entry points of an image have this signature (`xlac_ir::backend::Backend`).
         let entry: Entry = unsafe { std::mem::transmute(entry) };
         // SAFETY: the kernels of these tests stay within the buffers they are given, which the callers keep alive.
-        unsafe { entry(buffers.as_ptr(), dims.as_ptr(), scratch.as_mut_ptr().add(at), tiles.start, tiles.end) }
+        unsafe { entry(buffers.as_ptr(), dims.as_ptr(), scratch.as_mut_ptr(), tiles.start, tiles.end) }
     }
 
     /// Runs tile 0 of kernel `which`.

@@ -5,9 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::kernel::text::{parse, tests::random_kernel};
 
-fn f32s(x: &[f32]) -> Buffer { Buffer { dtype: DType::F32, bytes: x.iter().flat_map(|x| x.to_le_bytes()).collect() } }
+fn f32s(x: &[f32]) -> Buffer {
+    Buffer { dtype: DType::F32, bytes: x.iter().flat_map(|x| x.to_le_bytes()).collect() }
+}
 
-fn to_f32s(b: &Buffer) -> Vec<f32> { b.bytes.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect() }
+fn to_f32s(b: &Buffer) -> Vec<f32> {
+    b.bytes.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
+}
 
 /// Runs tiles 0..tiles backwards on `x` and a zeroed `y` of as many elements; gives `y`.
 fn run_xy(text: &str, x: &[f32], dims: &[i64], tiles: i64) -> Result<Vec<f32>, Fault> {

@@ -57,6 +57,7 @@ pub(super) fn parse_text(text: &str, dtype: DType) -> Option<Const> {
 fn integer(text: &str, dtype: DType) -> Option<Const> {
     let x: i128 = text.parse().ok()?;
     let bits = dtype.bits();
-    let (low, high) = if dtype.is_signed() { (-(1i128 << (bits - 1)), 1i128 << (bits - 1)) } else { (0, 1i128 << bits) };
-    (low..high).contains(&x).then(|| Const::int(dtype, x as i64))
+    let half = 1i128 << (bits - 1);
+    let range = if dtype.is_signed() { -half..half } else { 0..2 * half };
+    range.contains(&x).then(|| Const::int(dtype, x as i64))
 }

@@ -52,9 +52,13 @@ impl Renumber {
         }
     }
 
-    fn get(&self, v: Val) -> Val { self.new.get(v.0 as usize).copied().flatten().unwrap_or(Val(self.old.len() as u32)) }
+    fn get(&self, v: Val) -> Val {
+        self.new.get(v.0 as usize).copied().flatten().unwrap_or(Val(self.old.len() as u32))
+    }
 
-    fn block(&self, block: &Block) -> Block { Block(block.0.iter().map(|s| self.stmt(s)).collect()) }
+    fn block(&self, block: &Block) -> Block {
+        Block(block.0.iter().map(|s| self.stmt(s)).collect())
+    }
 
     fn stmt(&self, stmt: &Stmt) -> Stmt {
         match stmt {

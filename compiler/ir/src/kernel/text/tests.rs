@@ -46,10 +46,11 @@ fn an_example_round_trips() {
 
 #[test]
 fn names_are_free_and_renumbered() {
-    let kernel = parse("kernel @k(%\"0 x\": i64 write) { %b = const 1 : i64 %a = tile : i64 store %\"0 x\"[%a], %b : i64 }");
-    let text = print(&kernel.unwrap());
-    let want = "kernel @k(%\"0 x\": i64 write) {\n  %0 = const 1 : i64\n  %1 = tile : i64\n  store %\"0 x\"[%1], %0 : i64\n}\n";
-    assert_eq!(text, want);
+    let body = "%b = const 1 : i64 %a = tile : i64 store %\"0 x\"[%a], %b : i64";
+    let kernel = parse(&format!("kernel @k(%\"0 x\": i64 write) {{ {body} }}")).unwrap();
+    let text = print(&kernel);
+    let want = "  %0 = const 1 : i64\n  %1 = tile : i64\n  store %\"0 x\"[%1], %0 : i64\n";
+    assert_eq!(text, format!("kernel @k(%\"0 x\": i64 write) {{\n{want}}}\n"));
 }
 
 #[test]
@@ -156,9 +157,18 @@ impl Chooser<'_> {
         k.splat_const(Const::number(ty.dtype, x), ty.lanes)
     }
 
-    fn ty(&mut self) -> VType { VType::vector(TYPES[self.pick(TYPES.len())], [1, 1, 4, 7][self.pick(4)]) }
+    fn ty(&mut self) -> VType {
+        VType::vector(TYPES[self.pick(TYPES.len())], [1, 1, 4, 7][self.pick(4)])
+    }
 
-    fn index(&mut self, k: &mut KernelBuilder) -> Val { self.value(k, VType::scalar(DType::I64)) }
+    fn buffer(&mut self) -> (Buf, Access) {
+        let i = self.pick(self.buffers.len());
+        self.buffers[i]
+    }
+
+    fn index(&mut self, k: &mut KernelBuilder) -> Val {
+        self.value(k, VType::scalar(DType::I64))
+    }
 
     fn count(&mut self, k: &mut KernelBuilder) -> Option<Val> {
         if self.pick(2) == 0 { None } else { Some(self.index(k)) }
@@ -171,7 +181,7 @@ impl Chooser<'_> {
                 self.values.push(v);
             }
             6 => {
-                let (buf, access) = self.buffers[self.pick(self.buffers.len())];
+                let (buf, access) = self.buffer();
                 if access != Access::Read {
                     let ty = VType::vector(k.buf_dtype(buf), [1, 4][self.pick(2)]);
                     let (value, index, count) = (self.value(k, ty), self.index(k), self.count(k));
@@ -195,7 +205,9 @@ impl Chooser<'_> {
     }
 
     fn for_loop(&mut self, k: &mut KernelBuilder, depth: u32) {
-        let (lo, hi, step) = (self.index(k), self.index(k), 1 + self.pick(20) as i64);
+        let (lo, step) = (self.index(k), 1 + self.pick(20) as i64);
+        // Few trips: the interpreter runs these kernels too.
+        let hi = k.add_int(lo, self.pick(40) as i64);
         let types: Vec<VType> = (0..self.pick(3)).map(|_| self.ty()).collect();
         let init: Vec<Val> = types.iter().map(|&t| self.value(k, t)).collect();
         let hint = if self.pick(2) == 0 { LoopHint::Plain } else { LoopHint::Unroll(4) };
@@ -232,8 +244,9 @@ impl Chooser<'_> {
         let ty = self.ty();
         match self.pick(12) {
             0 => {
-                let ops: Vec<UnOp> = UnOp::ALL.iter().copied().filter(|&o| crate::scalar::un(o, zero(ty)).is_some()).collect();
-                let (op, a) = (ops[self.pick(ops.len()).min(ops.len() - 1)], self.value(k, ty));
+                let applies = |&o: &UnOp| crate::scalar::un(o, zero(ty)).is_some();
+                let ops: Vec<UnOp> = UnOp::ALL.iter().copied().filter(applies).collect();
+                let (op, a) = (ops[self.pick(ops.len())], self.value(k, ty));
                 k.un(op, a)
             }
             1 | 2 => {
@@ -284,7 +297,7 @@ impl Chooser<'_> {
     }
 
     fn load(&mut self, k: &mut KernelBuilder, lanes: u32) -> Val {
-        let (buf, access) = self.buffers[self.pick(self.buffers.len())];
+        let (buf, access) = self.buffer();
         let buf = if access == Access::Write { self.buffers[1].0 } else { buf };
         let offset = self.pick(256) as i64 - 128;
         match self.pick(3) {
@@ -304,4 +317,6 @@ impl Chooser<'_> {
     }
 }
 
-fn zero(ty: VType) -> Const { Const { dtype: ty.dtype, bits: 0 } }
+fn zero(ty: VType) -> Const {
+    Const { dtype: ty.dtype, bits: 0 }
+}

@@ -15,7 +15,9 @@ fn broken(kernel: &Kernel) -> Vec<&'static str> {
     verify(kernel).map_or_else(|errors| errors.iter().map(|e| e.rule).collect(), |()| Vec::new())
 }
 
-fn check(body: &str, rule: &'static str) { assert_eq!(broken(&kernel(body)), [rule], "{body}") }
+fn check(body: &str, rule: &'static str) {
+    assert_eq!(broken(&kernel(body)), [rule], "{body}")
+}
 
 /// Breaks a kernel in a way its text cannot express.
 fn check_edit(body: &str, edit: impl FnOnce(&mut Kernel), rule: &'static str) {

@@ -10,15 +10,19 @@ const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;
 
 /// Equal bits, or both NaN.
-fn same(a: f32, b: f32) -> bool { a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() }
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+}
 
 #[test]
+#[rustfmt::skip]
 fn special_values() {
     let table: &[(UnaryFn, f32, f32)] = &[
         (Exp, -INF, 0.0), (Exp, INF, INF), (Exp, 0.0, 1.0), (Exp, -0.0, 1.0), (Exp, 88.7229, INF), (Exp, -104.0, 0.0),
         (Exp, -103.5, 1e-45), (Log, 0.0, -INF), (Log, -0.0, -INF), (Log, -1.0, NAN), (Log, -INF, NAN), (Log, INF, INF),
-        (Log, 1.0, 0.0), (Sin, -0.0, -0.0), (Sin, INF, NAN), (Cos, 0.0, 1.0), (Cos, -INF, NAN), (Tan, -0.0, -0.0),
-        (Asin, -0.0, -0.0), (Asin, 1.0001, NAN), (Acos, 1.0, 0.0), (Acos, -1.0, std::f32::consts::PI), (Acos, 2.0, NAN),
+        (Log, 1.0, 0.0), (Sin, -0.0, -0.0), (Sin, INF, NAN), (Cos, 0.0, 1.0), (Cos, -INF, NAN), (Cos, 1e16, NAN),
+        (Tan, -0.0, -0.0), (Asin, -0.0, -0.0), (Asin, 1.0001, NAN), (Acos, 1.0, 0.0), (Acos, -1.0, std::f32::consts::PI),
+        (Acos, 2.0, NAN),
         (Atan, INF, std::f32::consts::FRAC_PI_2), (Atan, -INF, -std::f32::consts::FRAC_PI_2), (Atan, -0.0, -0.0),
         (Sinh, -0.0, -0.0), (Sinh, -INF, -INF), (Sinh, INF, INF), (Cosh, -INF, INF), (Cosh, 0.0, 1.0),
         (Asinh, -0.0, -0.0), (Asinh, -INF, -INF), (Acosh, 1.0, 0.0), (Acosh, 0.5, NAN), (Acosh, INF, INF),
@@ -27,7 +31,8 @@ fn special_values() {
         (Erf, INF, 1.0), (Erf, -INF, -1.0), (Erf, 5.0, 1.0), (Sigmoid, INF, 1.0), (Sigmoid, -INF, 0.0),
         (Sigmoid, 0.0, 0.5), (Softplus, -INF, 0.0), (Softplus, INF, INF), (Softplus, 100.0, 100.0),
         (Sign, -0.0, 0.0), (Sign, -3.0, -1.0), (Sign, INF, 1.0), (Reciprocal, -0.0, -INF), (Sqrt, -0.0, -0.0),
-        (Round, 2.5, 2.0), (Round, -0.4, -0.0), (Neg, 0.0, -0.0), (Abs, -0.0, 0.0), (Floor, -0.5, -1.0), (Ceil, -0.5, -0.0),
+        (Round, 2.5, 2.0), (Round, -0.4, -0.0), (Neg, 0.0, -0.0), (Abs, -0.0, 0.0), (Floor, -0.5, -1.0),
+        (Ceil, -0.5, -0.0),
     ];
     for &(f, x, want) in table {
         let got = f32_of(f, x);
@@ -54,8 +59,11 @@ fn bounded_functions_stay_in_range() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn classes() {
-    for (f, x, want) in [(IsNan, NAN, 1), (IsNan, INF, 0), (IsPosInf, INF, 1), (IsPosInf, -INF, 0), (IsNegInf, -INF, 1)] {
+    for (f, x, want) in [
+        (IsNan, NAN, 1), (IsNan, INF, 0), (IsPosInf, INF, 1), (IsPosInf, -INF, 0), (IsNegInf, -INF, 1),
+    ] {
         assert_eq!(unary(&mut Eval, f, Const::f32(x)), Const { dtype: DType::Bool, bits: want });
         let half = Const::number(DType::F16, f64::from(x));
         assert_eq!(unary(&mut Eval, f, half), Const { dtype: DType::Bool, bits: want });
@@ -65,9 +73,10 @@ fn classes() {
 /// Every special case that IEEE 754 and C list, against the standard library's `powf`.
 #[test]
 fn powers_of_special_values() {
+    #[rustfmt::skip]
     let values = [
-        0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 1.5, -1.5, INF, -INF, NAN, f32::MAX, f32::MIN, 1e-40, -1e-40,
-        f32::MIN_POSITIVE, 8388609.0, -8388609.0, 16777216.0, 1e30, -1e30,
+        0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 1.5, -1.5, INF, -INF, NAN, f32::MAX, f32::MIN, 1e-40,
+        -1e-40, f32::MIN_POSITIVE, 8388609.0, -8388609.0, 16777216.0, 1e30, -1e30,
     ];
     for x in values {
         for y in values {
@@ -75,7 +84,8 @@ fn powers_of_special_values() {
             assert!(same(got, want) || (got / want - 1.0).abs() < 2e-7, "pow({x}, {y}) is {got}, not {want}");
             let (x, y) = (f64::from(x), f64::from(y));
             let (got, want) = (f64_of2(Pow, x, y), x.powf(y));
-            assert!(got == want || got.is_nan() && want.is_nan(), "f64 pow({x}, {y}) is {got}, not {want}");
+            let close = got == want || (got / want - 1.0).abs() < 3e-16;
+            assert!(close || got.is_nan() && want.is_nan(), "f64 pow({x}, {y}) is {got}, not {want}");
             assert_eq!(got.is_sign_negative() && got == 0.0, want.is_sign_negative() && want == 0.0, "pow({x}, {y})");
         }
     }
@@ -101,6 +111,7 @@ fn float_remainders_are_exact() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn integers() {
     let int = |f, t, x, y| binary(&mut Eval, f, Const::int(t, x), Const::int(t, y)).as_i64();
     let (i8, i64, u8) = (DType::I8, DType::I64, DType::U8);
@@ -111,7 +122,9 @@ fn integers() {
     ] {
         assert_eq!(int(Pow, t, x, y), want, "{x}^{y} as {t}");
     }
-    for (x, y, floored, truncated) in [(5, 3, 2, 2), (-5, 3, 1, -2), (5, -3, -1, 2), (-5, -3, -2, -2), (6, -3, 0, 0), (6, 0, 0, 0)] {
+    for (x, y, floored, truncated) in [
+        (5, 3, 2, 2), (-5, 3, 1, -2), (5, -3, -1, 2), (-5, -3, -2, -2), (6, -3, 0, 0), (6, 0, 0, 0),
+    ] {
         assert_eq!(int(Mod, i64, x, y), floored);
         assert_eq!(int(Fmod, i64, x, y), truncated);
         assert_eq!(int(Mod, i8, x, y), floored);
@@ -212,5 +225,5 @@ fn instruction_counts() {
         count(|k, x, _| unary(k, Sigmoid, x)),
         count(|k, x, _| unary(k, Erf, x)),
     ];
-    assert_eq!(counts, [18, 27, 20, 24, 26]);
+    assert_eq!(counts, [19, 27, 20, 24, 25]);
 }

@@ -10,9 +10,7 @@ pub const RULE: Rule = Rule {
     name: "canon/broadcast_later",
     kind: Kind::Exact,
     from: "(elementwise:f (broadcast:b ?x))",
-    when: &[
-        (|m| m.used_once("b"), "the repeated elements are used elsewhere"),
-    ],
+    when: &[(|m| m.used_once("b"), "the repeated elements are used elsewhere")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[1, 3]) -> (%r) {

@@ -10,9 +10,7 @@ pub const RULE: Rule = Rule {
     name: "canon/broadcast_operand",
     kind: Kind::Exact,
     from: "(elementwise:e ?xs...)",
-    when: &[
-        (|m| m.rest("xs").len() > 1, "it has one operand"),
-    ],
+    when: &[(|m| m.rest("xs").len() > 1, "it has one operand")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3], %z: f32[3]) -> (%r) {

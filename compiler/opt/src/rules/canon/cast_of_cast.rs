@@ -49,7 +49,9 @@ fn keeps_every_value(from: DType, to: DType) -> bool {
     };
     match (from.class(), to.class()) {
         _ if from == to || from == DType::Bool => true,
-        (Class::Float, Class::Float) => matches!((from, to), (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64)),
+        (Class::Float, Class::Float) => {
+            matches!((from, to), (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64))
+        }
         (Class::Signed | Class::Unsigned, Class::Float) => from.bits() <= mantissa(to),
         (Class::Signed, Class::Signed) | (Class::Unsigned, Class::Unsigned) => from.bits() <= to.bits(),
         (Class::Unsigned, Class::Signed) => from.bits() < to.bits(),

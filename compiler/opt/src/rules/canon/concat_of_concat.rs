@@ -11,9 +11,7 @@ pub const RULE: Rule = Rule {
     name: "canon/concat_of_concat",
     kind: Kind::Exact,
     from: "(concat:c ?xs...)",
-    when: &[
-        (|m| m.rest("xs").len() > 1, "it has one operand"),
-    ],
+    when: &[(|m| m.rest("xs").len() > 1, "it has one operand")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3], %z: f32[1, 3]) -> (%r) {
@@ -30,7 +28,9 @@ fn into(m: &Match) -> Result<Edit, Miss> {
     let mut operands = Vec::new();
     for &v in m.rest("xs") {
         match graph.producer(v) {
-            Some(n) if matches!(&n.op, Op::Concat(inner) if inner.axis == axis) && m.uses(v) <= 1 => operands.extend(&n.inputs),
+            Some(n) if matches!(&n.op, Op::Concat(inner) if inner.axis == axis) && m.uses(v) <= 1 => {
+                operands.extend(&n.inputs)
+            }
             _ => operands.push(v),
         }
     }

@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "canon/div_one",
     kind: Kind::Exact,
     from: "(div ?x 1)",
-    when: &[
-        (|m| m.same_type("x"), "the constant widens the shape"),
-    ],
+    when: &[(|m| m.same_type("x"), "the constant widens the shape")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

@@ -13,9 +13,7 @@ pub const RULE: Rule = Rule {
     name: "canon/div_power_of_two",
     kind: Kind::Exact,
     from: "(div ?x #c)",
-    when: &[
-        (|m| m.is_float(), "integer division truncates"),
-    ],
+    when: &[(|m| m.is_float(), "integer division truncates")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

@@ -37,7 +37,8 @@ fn into(m: &Match) -> Result<Edit, Miss> {
         return miss("the distances between the positions differ");
     }
     let shape = m.shape("x");
-    let mut slice = ops::Slice { starts: vec![Dim::ZERO; shape.len()], steps: vec![1; shape.len()], sizes: shape.to_vec() };
+    let mut slice =
+        ops::Slice { starts: vec![Dim::ZERO; shape.len()], steps: vec![1; shape.len()], sizes: shape.to_vec() };
     slice.starts[axis] = Dim::from(first);
     slice.steps[axis] = step;
     slice.sizes[axis] = Dim::from(indices.len());

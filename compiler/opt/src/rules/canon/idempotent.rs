@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "canon/idempotent",
     kind: Kind::Exact,
     from: "(abs|floor|ceil|round|sign:outer (abs|floor|ceil|round|sign:inner ?x))",
-    when: &[
-        (|m| m.node("outer").op == m.node("inner").op, "the functions differ"),
-    ],
+    when: &[(|m| m.node("outer").op == m.node("inner").op, "the functions differ")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "canon/identity_cast",
     kind: Kind::Exact,
     from: "(cast ?x)",
-    when: &[
-        (|m| m.same_type("x"), "it changes the type"),
-    ],
+    when: &[(|m| m.same_type("x"), "it changes the type")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "canon/identity_reshape",
     kind: Kind::Exact,
     from: "(reshape ?x)",
-    when: &[
-        (|m| m.same_type("x"), "it changes the shape"),
-    ],
+    when: &[(|m| m.same_type("x"), "it changes the shape")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, N]) -> (%r) {

@@ -10,9 +10,7 @@ pub const RULE: Rule = Rule {
     name: "canon/identity_transpose",
     kind: Kind::Exact,
     from: "(transpose:t ?x)",
-    when: &[
-        (|m| help::is_identity(&attrs!(m, "t", Transpose).perm), "it moves axes"),
-    ],
+    when: &[(|m| help::is_identity(&attrs!(m, "t", Transpose).perm), "it moves axes")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

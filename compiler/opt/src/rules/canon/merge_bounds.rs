@@ -12,7 +12,10 @@ pub const RULE: Rule = Rule {
     when: &[
         (|m| m.node("outer").op == m.node("inner").op, "one is a lower and the other an upper bound"),
         (|m| m.used_once("inner"), "the first result is used elsewhere"),
-        (|m| m.node("outer").inputs[1] == m.id("b") && m.node("inner").inputs[1] == m.id("a"), "a constant stands on the left"),
+        (
+            |m| m.node("outer").inputs[1] == m.id("b") && m.node("inner").inputs[1] == m.id("a"),
+            "a constant stands on the left",
+        ),
     ],
     into: Into::Code(into),
     example: "

@@ -11,9 +11,7 @@ pub const RULE: Rule = Rule {
     name: "canon/not_compare",
     kind: Kind::Exact,
     from: "(not (compare:p ?x ?y))",
-    when: &[
-        (|m| m.used_once("p"), "the comparison is used elsewhere"),
-    ],
+    when: &[(|m| m.used_once("p"), "the comparison is used elsewhere")],
     into: Into::Code(into),
     example: "
         graph @g(%x: i64[2, 3], %z: i64[2, 3]) -> (%r) {

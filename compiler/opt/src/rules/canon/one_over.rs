@@ -7,10 +7,7 @@ pub const RULE: Rule = Rule {
     name: "canon/one_over",
     kind: Kind::Exact,
     from: "(div 1 ?x)",
-    when: &[
-        (|m| m.same_type("x"), "the constant widens the shape"),
-        (|m| m.is_float(), "integers have no reciprocal"),
-    ],
+    when: &[(|m| m.same_type("x"), "the constant widens the shape"), (|m| m.is_float(), "integers have no reciprocal")],
     into: Into::Text("(reciprocal ?x)"),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

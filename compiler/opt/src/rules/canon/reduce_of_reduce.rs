@@ -12,9 +12,7 @@ pub const RULE: Rule = Rule {
     name: "canon/reduce_of_reduce",
     kind: Kind::Exact,
     from: "(reduce:outer (reduce:inner ?x))",
-    when: &[
-        (|m| m.used_once("inner"), "the first result is used elsewhere"),
-    ],
+    when: &[(|m| m.used_once("inner"), "the first result is used elsewhere")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3, 4]) -> (%r) {

@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "canon/select_same",
     kind: Kind::Exact,
     from: "(select ?c ?x ?x)",
-    when: &[
-        (|m| m.same_type("x"), "the condition widens the shape"),
-    ],
+    when: &[(|m| m.same_type("x"), "the condition widens the shape")],
     into: Into::Code(into),
     example: "
         graph @g(%c: bool[2, 3], %x: f32[2, 3]) -> (%r) {

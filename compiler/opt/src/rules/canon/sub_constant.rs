@@ -11,9 +11,7 @@ pub const RULE: Rule = Rule {
     name: "canon/sub_constant",
     kind: Kind::Exact,
     from: "(sub ?x #c)",
-    when: &[
-        (|m| m.ty("c").dtype.is_float() || m.ty("c").dtype.is_int(), "only numbers can be negated"),
-    ],
+    when: &[(|m| m.ty("c").dtype.is_float() || m.ty("c").dtype.is_int(), "only numbers can be negated")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

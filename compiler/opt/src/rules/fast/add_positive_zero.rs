@@ -8,9 +8,7 @@ pub const RULE: Rule = Rule {
     name: "fast/add_positive_zero",
     kind: Kind::Fast,
     from: "(add ?x 0)",
-    when: &[
-        (|m| m.same_type("x"), "the constant widens the shape"),
-    ],
+    when: &[(|m| m.same_type("x"), "the constant widens the shape")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

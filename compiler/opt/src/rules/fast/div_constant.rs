@@ -12,9 +12,7 @@ pub const RULE: Rule = Rule {
     name: "fast/div_constant",
     kind: Kind::Fast,
     from: "(div ?x #c)",
-    when: &[
-        (|m| m.is_float(), "integer division truncates"),
-    ],
+    when: &[(|m| m.is_float(), "integer division truncates")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

@@ -11,10 +11,7 @@ pub const RULE: Rule = Rule {
     name: "fast/pow_constant",
     kind: Kind::Fast,
     from: "(pow ?x #e)",
-    when: &[
-        (|m| m.is_float(), "integer powers wrap"),
-        (|m| m.same_type("x"), "the exponent widens the shape"),
-    ],
+    when: &[(|m| m.is_float(), "integer powers wrap"), (|m| m.same_type("x"), "the exponent widens the shape")],
     into: Into::Code(into),
     example: "
         graph @g(%x: f32[2, 3]) -> (%r) {

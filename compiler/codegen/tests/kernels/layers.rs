@@ -1,0 +1,207 @@
+//! Contractions, windows, row reductions and data movement, one kind of graph a test.
+
+use crate::harness::{Graph, check, one};
+
+/// A graph of one contraction with a weight, bias and activation.
+fn with_epilogue(x: &str, w: &str, bias: &str, op: &str, result: &str) -> String {
+    let mut g = Graph::new();
+    g.input("x", x);
+    g.weight("w", w);
+    g.weight("b", bias);
+    g.line(&format!("%c = {} : {result}", op.replacen("OPERANDS", "%x, %w", 1)));
+    let shape = result.split_once('[').expect("a type").1.trim_end_matches(']');
+    g.line(&format!("%e = broadcast %b {{shape = [{shape}]}} : {result}"));
+    g.line(&format!("%d = add %c, %e : {result}"));
+    g.line(&format!("%y = sigmoid %d : {result}"));
+    g.finish("%y")
+}
+
+const SIZES: &[(&str, i64)] = &[("N", 3), ("M", 2), ("T", 5)];
+
+#[test]
+fn matrix_products() {
+    for (x, w, ta, tb, y) in [
+        ("3, 4", "4, 5", false, false, "3, 5"),
+        ("17, 33", "33, 65", false, false, "17, 65"),
+        ("1, 40", "40, 100", false, false, "1, 100"),
+        ("33, 17", "65, 33", true, true, "17, 65"),
+        ("N, 8", "8, 7", false, false, "N, 7"),
+        ("2, N, 8", "2, 8, 16", false, false, "2, N, 16"),
+        ("3, 1, 5, 6", "2, 6, 9", false, false, "3, 2, 5, 9"),
+        ("2, 3, 4, 6", "6, 9", false, false, "2, 3, 4, 9"),
+        ("4, 1", "1, 9", false, false, "4, 9"),
+        ("M, 5, N", "M, N, 7", false, false, "M, 5, 7"),
+    ] {
+        for (dtype, out) in [("f32", "f32"), ("f16", "f16"), ("f64", "f64"), ("i8", "i32"), ("u8", "i32")] {
+            let attrs = format!("{{trans_a = {ta}, trans_b = {tb}, out = {out}}}");
+            let mut g = Graph::new();
+            g.input("x", &format!("{dtype}[{x}]"));
+            if w.contains(['N', 'M']) { g.input("w", &format!("{dtype}[{w}]")) } else { g.weight("w", &format!("{dtype}[{w}]")) }
+            g.line(&format!("%y = matmul %x, %w {attrs} : {out}[{y}]"));
+            check(&g.finish("%y"), SIZES);
+        }
+        let attrs = format!("{{trans_a = {ta}, trans_b = {tb}, out = f32}}");
+        one("matmul", &[format!("f32[{x}]"), format!("f32[{w}]")], &attrs, &format!("f32[{y}]"));
+    }
+    let mm = "matmul OPERANDS {trans_a = false, trans_b = false, out = f32}";
+    check(&with_epilogue("f32[7, 9]", "f32[9, 21]", "f32[21]", mm, "f32[7, 21]"), SIZES);
+    check(&with_epilogue("f32[N, 9]", "f32[9, 21]", "f32[21]", mm, "f32[N, 21]"), SIZES);
+}
+
+#[test]
+fn convolutions() {
+    let conv = |s: &str, b: &str, a: &str, d: &str, g: usize| {
+        format!("conv OPERANDS {{strides = [{s}], before = [{b}], after = [{a}], dilations = [{d}], groups = {g}, out = f32}}")
+    };
+    for (x, w, op, y) in [
+        ("2, 3, 8, 7", "5, 3, 3, 3", conv("1, 1", "1, 1", "1, 1", "1, 1", 1), "2, 5, 8, 7"),
+        ("1, 3, 9, 9", "20, 3, 3, 3", conv("2, 2", "0, 1", "1, 0", "1, 1", 1), "1, 20, 4, 4"),
+        ("1, 4, 9, 8", "6, 2, 3, 2", conv("1, 2", "2, 0", "1, 1", "2, 1", 2), "1, 6, 8, 4"),
+        ("2, 8, 6, 6", "16, 8, 1, 1", conv("1, 1", "0, 0", "0, 0", "1, 1", 1), "2, 16, 6, 6"),
+        ("N, 8, 6, 6", "16, 8, 1, 1", conv("2, 2", "0, 0", "0, 0", "1, 1", 1), "N, 16, 3, 3"),
+        ("1, 6, 7, 7", "6, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", "1, 1", 6), "1, 6, 7, 7"),
+        ("2, 17, 7, 9", "17, 1, 3, 3", conv("2, 2", "1, 1", "1, 1", "1, 1", 17), "2, 17, 4, 5"),
+        ("1, 4, 7, 7", "8, 1, 3, 3", conv("1, 1", "0, 0", "0, 0", "2, 2", 4), "1, 8, 3, 3"),
+        ("2, 3, 11", "4, 3, 5", conv("2", "2", "2", "1", 1), "2, 4, 6"),
+        ("1, 2, 4, 5, 6", "3, 2, 2, 2, 3", conv("1, 2, 1", "0, 1, 1", "1, 0, 1", "1, 1, 1", 1), "1, 3, 4, 3, 6"),
+        ("N, 3, T, T", "5, 3, 3, 3", conv("1, 1", "1, 1", "1, 1", "1, 1", 1), "N, 5, T, T"),
+    ] {
+        let channels = y.split(", ").nth(1).expect("channels");
+        let ones = vec!["1"; y.split(", ").count() - 2].join(", ");
+        let bias = format!("f32[{channels}, {ones}]");
+        check(&with_epilogue(&format!("f32[{x}]"), &format!("f32[{w}]"), &bias, &op, &format!("f32[{y}]")), SIZES);
+        let attrs = op.split_once("OPERANDS ").expect("attributes").1;
+        one("conv", &[format!("f32[{x}]"), format!("f32[{w}]")], attrs, &format!("f32[{y}]"));
+    }
+}
+
+#[test]
+fn chains_of_convolutions() {
+    let text = "graph @g(%x: f32[N, 3, 9, 9]) -> (%y) {
+  %w1 = weight @w1 : f32[8, 3, 3, 3]
+  %w2 = weight @w2 : f32[8, 1, 3, 3]
+  %w3 = weight @w3 : f32[12, 8, 1, 1]
+  %w4 = weight @w4 : f32[12, 12, 3, 3]
+  %a = conv %x, %w1 {strides = [2, 2], before = [1, 1], after = [1, 1], dilations = [1, 1], groups = 1, out = f32} : f32[N, 8, 5, 5]
+  %b = tanh %a : f32[N, 8, 5, 5]
+  %c = conv %b, %w2 {strides = [1, 1], before = [1, 1], after = [1, 1], dilations = [1, 1], groups = 8, out = f32} : f32[N, 8, 5, 5]
+  %d = conv %c, %w3 {strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32} : f32[N, 12, 5, 5]
+  %e = conv %d, %w4 {strides = [1, 1], before = [1, 1], after = [1, 1], dilations = [1, 1], groups = 1, out = f32} : f32[N, 12, 5, 5]
+  %f = add %e, %d : f32[N, 12, 5, 5]
+  %h = concat %f, %c {axis = 1} : f32[N, 20, 5, 5]
+  %p = pool %h {f = max, kernel = [2, 2], strides = [2, 2], before = [0, 0], after = [1, 1], dilations = [1, 1], sizes = [3, 3]} : f32[N, 20, 3, 3]
+  %r = reduce %p {f = sum, axes = [2, 3]} : f32[N, 20, 1, 1]
+  %y = reshape %r {shape = [N, 20]} : f32[N, 20]
+  yield %y
+}
+";
+    check(text, SIZES);
+}
+
+#[test]
+fn transposed_convolutions() {
+    let op = |s: &str, b: &str, a: &str, e: &str, d: &str, g: usize| {
+        format!("{{strides = [{s}], before = [{b}], after = [{a}], extra = [{e}], dilations = [{d}], groups = {g}}}")
+    };
+    for (x, w, attrs, y) in [
+        ("2, 3, 5", "3, 4, 3", op("2", "1", "0", "0", "1", 1), "2, 4, 10"),
+        ("1, 4, 5, 4", "4, 3, 3, 2", op("2, 3", "1, 0", "1, 1", "1, 0", "1, 1", 2), "1, 6, 10, 10"),
+        ("1, 2, 4, 4", "2, 5, 2, 2", op("2, 2", "0, 0", "0, 0", "0, 0", "1, 1", 1), "1, 5, 8, 8"),
+        ("N, 2, 4, 4", "2, 5, 3, 3", op("1, 1", "1, 1", "1, 1", "0, 0", "2, 2", 1), "N, 5, 6, 6"),
+        ("1, 2, 3, 3", "2, 2, 1, 1", op("3, 3", "0, 0", "0, 0", "2, 2", "1, 1", 1), "1, 2, 9, 9"),
+    ] {
+        one("conv_transpose", &[format!("f32[{x}]"), format!("f32[{w}]")], &attrs, &format!("f32[{y}]"));
+    }
+}
+
+#[test]
+fn pools() {
+    for f in ["max", "sum", "mean", "mean_padded"] {
+        for (x, attrs, y) in [
+            ("2, 5, 9", "kernel = [3], strides = [2], before = [1], after = [1], dilations = [1], sizes = [5]", "2, 5, 5"),
+            (
+                "N, 19, 6, 7",
+                "kernel = [2, 3], strides = [1, 2], before = [0, 1], after = [1, 2], dilations = [2, 1], sizes = [5, 4]",
+                "N, 19, 5, 4",
+            ),
+            (
+                "1, 2, 4, 3, 5",
+                "kernel = [2, 2, 2], strides = [2, 1, 2], before = [0, 0, 0], after = [0, 0, 1], dilations = [1, 1, 1], sizes = [2, 2, 3]",
+                "1, 2, 2, 2, 3",
+            ),
+        ] {
+            for dtype in ["f32", "f16", "f64"] {
+                one("pool", &[format!("{dtype}[{x}]")], &format!("{{f = {f}, {attrs}}}"), &format!("{dtype}[{y}]"));
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_and_normalization() {
+    for (shape, axis, reduced) in [("3, 7", 1, "3, 1"), ("2, 4, 65", 2, "2, 4, 1"), ("5, 33", 0, "1, 33"), ("N, T", 1, "N, 1"), ("M, 3, 20", 1, "M, 1, 20")] {
+        for dtype in ["f32", "f16", "f64"] {
+            let (full, row) = (format!("{dtype}[{shape}]"), format!("{dtype}[{reduced}]"));
+            let b = |v: &str, name: &str| format!("%{name} = broadcast %{v} {{shape = [{shape}]}} : {full}");
+            let mut g = Graph::new();
+            g.input("x", &full);
+            g.line(&format!("%m = reduce %x {{f = max, axes = [{axis}]}} : {row}"));
+            g.line(&b("m", "mb"));
+            g.line(&format!("%s = sub %x, %mb : {full}"));
+            g.line(&format!("%e = exp %s : {full}"));
+            g.line(&format!("%t = reduce %e {{f = sum, axes = [{axis}]}} : {row}"));
+            g.line(&b("t", "tb"));
+            g.line(&format!("%y = div %e, %tb : {full}"));
+            // The mean and spread of what comes out.
+            g.line(&format!("%u = reduce %y {{f = sum, axes = [{axis}]}} : {row}"));
+            g.line(&b("u", "ub"));
+            g.line(&format!("%c = sub %y, %ub : {full}"));
+            g.line(&format!("%q = mul %c, %c : {full}"));
+            g.line(&format!("%v = reduce %q {{f = sum, axes = [{axis}]}} : {row}"));
+            g.line(&format!("%r = sqrt %v : {row}"));
+            g.line(&b("r", "rb"));
+            g.line(&format!("%z = div %c, %rb : {full}"));
+            check(&g.finish("%y, %z"), SIZES);
+        }
+    }
+}
+
+#[test]
+fn reductions() {
+    for f in ["sum", "prod", "max", "min"] {
+        for (shape, axes, result) in [
+            ("300", "0", "1"),
+            ("3, 70, 2", "1", "3, 1, 2"),
+            ("2, 3, 40", "1, 2", "2, 1, 1"),
+            ("40, 3, 2", "0, 2", "1, 3, 1"),
+            ("N, T, 9", "0, 1", "1, 1, 9"),
+        ] {
+            for dtype in ["f32", "bf16", "f64", "i32", "u8"] {
+                one("reduce", &[format!("{dtype}[{shape}]")], &format!("{{f = {f}, axes = [{axes}]}}"), &format!("{dtype}[{result}]"));
+            }
+        }
+    }
+}
+
+#[test]
+fn broadcasts_and_movement() {
+    let text = "graph @g(%x: f32[N, 5, 7], %v: f32[7], %i: f32[]) -> (%a, %b, %c, %d, %e, %f) {
+  %vb = broadcast %v {shape = [N, 5, 7]} : f32[N, 5, 7]
+  %ib = broadcast %i {shape = [N, 5, 7]} : f32[N, 5, 7]
+  %s = add %x, %vb : f32[N, 5, 7]
+  %a = mul %s, %ib : f32[N, 5, 7]
+  %b = transpose %a {perm = [2, 0, 1]} : f32[7, N, 5]
+  %c = reshape %b {shape = [7*N, 5]} : f32[7*N, 5]
+  %r = slice %x {starts = [0, 4, 1], steps = [1, -2, 3], sizes = [N, 3, 2]} : f32[N, 3, 2]
+  %d = exp %r : f32[N, 3, 2]
+  %e = concat %x, %s, %x {axis = 1} : f32[N, 15, 7]
+  %p = constant {dtype = f32, shape = [], bits = [1065353216]} : f32[]
+  %f = pad %s, %p {before = [0, 2, 1], after = [1, 0, 3], mode = constant} : f32[N + 1, 7, 11]
+  yield %a, %b, %c, %d, %e, %f
+}
+";
+    check(text, SIZES);
+    for mode in ["edge", "reflect", "wrap"] {
+        one("pad", &["f32[4, 9]".into()], &format!("{{before = [2, 3], after = [1, 4], mode = {mode}}}"), "f32[7, 16]");
+    }
+}

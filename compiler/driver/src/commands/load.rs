@@ -1,0 +1,183 @@
+//! From arguments to something that runs and the data to run it on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use xlac_ir::diag::Diagnostic;
+use xlac_ir::tensor::Tensor;
+
+use super::args::{Build, InputArg, Inputs, On};
+use crate::case::{self, Case, File};
+use crate::compile::{CompileOptions, Report, Source};
+use crate::engine::{Engine, Slot};
+use crate::render::Ui;
+use crate::{codes, data};
+
+/// Something to run, and how it came about.
+pub struct Loaded {
+    /// It.
+    pub engine: Engine,
+    /// What happened while compiling, if it was.
+    pub report: Report,
+}
+
+/// Opens what the user named, and compiles it if it is a model.
+pub fn load(
+    ui: &Arc<Ui>,
+    case: &Case,
+    build: &Build,
+    inputs: &Inputs,
+    on: &On,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    check_device(&on.device).map_err(|e| vec![e])?;
+    let loaded = match (&case.file, on.device.as_str()) {
+        (File::Artifact(_), "interp") => {
+            let message = "an artifact holds machine code, which the interpreter cannot run";
+            return Err(vec![Diagnostic::error(codes::USAGE, message).help("give the model instead")]);
+        }
+        (File::Artifact(path), _) => {
+            if !build.dim.is_empty() || build.backend.is_some() || build.numerics.is_some() {
+                ui.note("note: the artifact is compiled already: --backend, --numerics do not change it, --dim only chooses sizes of made-up inputs");
+            }
+            Loaded { engine: Engine::load(path, on.threads()).map_err(|e| vec![e])?, report: Report::default() }
+        }
+        (File::Model(path), device) => {
+            let mut options = build.options(ui);
+            options.shapes = literal_shapes(inputs, path, &options)?;
+            let source = Source::Path(path.clone());
+            let (engine, report) = match device {
+                "interp" => Engine::interpret(&source, &options)?,
+                _ => Engine::compile(&source, &options, on.threads())?,
+            };
+            Loaded { engine, report }
+        }
+    };
+    ui.finish();
+    loaded.report.warnings.iter().for_each(|w| ui.diagnostic(w));
+    hint(ui, &loaded.report);
+    Ok(loaded)
+}
+
+/// Says how to get faster code, where there is some to get.
+pub fn hint(ui: &Ui, report: &Report) {
+    if report.variants.iter().any(|v| v.backend == "cranelift") && !cfg!(feature = "llvm") {
+        ui.hint(
+            "note: compiled by Cranelift, which has 128-bit vectors only; `cargo build --release --features llvm` \
+             (needs LLVM 22) gives several times faster code",
+        );
+    }
+}
+
+/// A coded error for a device that is not there.
+pub fn check_device(device: &str) -> Result<(), Diagnostic> {
+    match device {
+        "cpu" | "interp" => Ok(()),
+        "cuda" | "ptx-sim" => {
+            let message = format!("device `{device}` is not built in yet");
+            Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("use `--device cpu` or `--device interp`"))
+        }
+        _ => {
+            let message = format!("no device is called `{device}`");
+            Err(Diagnostic::error(codes::BAD_TARGET, message).help("there are cpu and interp"))
+        }
+    }
+}
+
+/// Shapes given as numbers: the model is compiled for them alone.
+fn literal_shapes(
+    inputs: &Inputs,
+    path: &Path,
+    options: &CompileOptions,
+) -> Result<BTreeMap<String, Vec<i64>>, Vec<Diagnostic>> {
+    let shapes = inputs.parsed().into_iter().filter_map(|(name, arg)| match arg {
+        InputArg::Shape(shape) => Some((name, shape)),
+        InputArg::File(_) => None,
+    });
+    let mut named: BTreeMap<String, Vec<i64>> = shapes.collect();
+    let Some(shape) = named.remove("") else { return Ok(named) };
+    let imported = crate::compile::import(&path.into(), options)?;
+    let graph = &imported.program.graph;
+    match graph.inputs() {
+        [only] => _ = named.insert(graph.value(*only).name.as_deref().unwrap_or("").into(), shape),
+        _ => return Err(vec![Diagnostic::error(codes::USAGE, "a shape without a name needs a model with one input")]),
+    }
+    Ok(named)
+}
+
+/// Data for every input, in the model's order: given, from the test case, or made up.
+pub fn inputs(ui: &Ui, engine: &Engine, case: &Case, build: &Build, args: &Inputs) -> Result<Vec<Tensor>, Diagnostic> {
+    let slots = engine.inputs();
+    let mut given = given(args, &slots)?;
+    if let (true, Some(set)) = (given.is_empty(), case.data_sets.first()) {
+        let tensors = case::read_set(set, "input")?;
+        given.extend(slots.iter().zip(tensors).filter_map(|(slot, t)| Some((slot.name.clone(), t?))));
+    }
+    let sizes = known_sizes(&slots, &given, build);
+    let mut tensors = Vec::with_capacity(slots.len());
+    let mut made_up = Vec::new();
+    for slot in &slots {
+        let tensor = match given.remove(&slot.name) {
+            Some(tensor) => tensor,
+            None => {
+                let tensor = make_up(slot, &sizes, engine)?;
+                made_up.push(format!("`{}` {}{:?}", slot.name, tensor.dtype, tensor.shape));
+                tensor
+            }
+        };
+        tensors.push(tensor);
+    }
+    if !made_up.is_empty() {
+        ui.note(&format!("note: not given, so made up from a fixed seed: {}", made_up.join(", ")));
+    }
+    Ok(tensors)
+}
+
+fn given(args: &Inputs, slots: &[Slot]) -> Result<BTreeMap<String, Tensor>, Diagnostic> {
+    let mut given = match &args.inputs {
+        Some(path) => data::read_many(path)?,
+        None => BTreeMap::new(),
+    };
+    for (name, arg) in args.parsed() {
+        let InputArg::File(path) = arg else { continue };
+        let (_, tensor) = data::read_file(&path)?;
+        let next = || slots.iter().map(|s| &s.name).find(|n| !given.contains_key(*n)).cloned();
+        let name = if name.is_empty() { next().unwrap_or_default() } else { name };
+        given.insert(name, tensor);
+    }
+    let known: Vec<&str> = slots.iter().map(|s| s.name.as_str()).collect();
+    // Files named by position, as ONNX's own test cases have them.
+    for (i, slot) in slots.iter().enumerate() {
+        if let Some(tensor) = given.remove(&format!("input_{i}")).filter(|_| !known.contains(&&*format!("input_{i}"))) {
+            given.entry(slot.name.clone()).or_insert(tensor);
+        }
+    }
+    if let Some(odd) = given.keys().find(|name| !known.contains(&name.as_str())) {
+        let message = format!("the model has no input `{odd}`");
+        return Err(Diagnostic::error(codes::BAD_INPUT, message).help(format!("its inputs are {}", known.join(", "))));
+    }
+    Ok(given)
+}
+
+/// Sizes of symbols: from `--dim`, and from the data that is there.
+fn known_sizes(slots: &[Slot], given: &BTreeMap<String, Tensor>, build: &Build) -> BTreeMap<String, i64> {
+    let mut sizes = build.sizes();
+    for slot in slots {
+        let Some(tensor) = given.get(&slot.name) else { continue };
+        for (dim, &size) in slot.shape.iter().zip(&tensor.shape) {
+            if let Some(symbol) = dim.as_symbol() {
+                sizes.entry(symbol.to_string()).or_insert(size as i64);
+            }
+        }
+    }
+    sizes
+}
+
+fn make_up(slot: &Slot, sizes: &BTreeMap<String, i64>, engine: &Engine) -> Result<Tensor, Diagnostic> {
+    let shape = data::resolve_shape(&slot.shape, sizes, &engine.ranges());
+    let tensor = shape.and_then(|shape| data::generate(&slot.name, slot.dtype, &shape));
+    tensor.ok_or_else(|| {
+        let message = format!("no data can be made up for input `{}`", slot.name);
+        Diagnostic::error(codes::BAD_INPUT, message).help("give a file with `--input NAME=FILE.npy`")
+    })
+}

@@ -1,0 +1,180 @@
+//! Backends and targets: one line each.
+
+use xlac_cranelift::Cranelift;
+#[cfg(feature = "llvm")]
+use xlac_llvm::Llvm;
+use xlac_ir::backend::{Backend, Target};
+use xlac_ir::diag::Diagnostic;
+
+use crate::codes;
+use crate::machine;
+
+/// The backends built in, the fastest code first.
+pub static BACKENDS: &[&dyn Backend] = &[
+    #[cfg(feature = "llvm")]
+    &Llvm,
+    &Cranelift,
+];
+
+/// Backends there are, built in or not.
+const KNOWN_BACKENDS: &[&str] = &["llvm", "cranelift"];
+
+/// The backend of this name; without a name the best one built in.
+pub fn backend(name: Option<&str>) -> Result<&'static dyn Backend, Diagnostic> {
+    let Some(name) = name else { return Ok(BACKENDS[0]) };
+    if let Some(found) = BACKENDS.iter().find(|b| b.name() == name) {
+        return Ok(*found);
+    }
+    if KNOWN_BACKENDS.contains(&name) {
+        let message = format!("backend `{name}` is not built in");
+        return Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help(format!("build xlac with `--features {name}`")));
+    }
+    let message = format!("no backend is called `{name}`");
+    Err(Diagnostic::error(codes::BAD_TARGET, message).help(format!("there are {}", KNOWN_BACKENDS.join(", "))))
+}
+
+/// A processor that can be named.
+pub struct Named {
+    /// Name after `cpu:`.
+    pub name: &'static str,
+    /// Instruction set.
+    pub arch: &'static str,
+    /// LLVM's processor name.
+    pub cpu: &'static str,
+    /// Features beyond those of the levels in `base`.
+    pub features: &'static [&'static str],
+    /// Levels it contains.
+    pub base: &'static [&'static [&'static str]],
+    /// Data caches: first level, second level, share of the last level, in KiB.
+    pub cache_kib: [u64; 3],
+}
+
+const V2: &[&str] = &["popcnt", "sse3", "sse4.1", "sse4.2", "ssse3"];
+const V3: &[&str] = &["avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt"];
+const V4: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
+const ICE: &[&str] =
+    &["avx512bitalg", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512vpopcntdq", "gfni"];
+
+const fn x86(
+    name: &'static str,
+    cpu: &'static str,
+    base: &'static [&'static [&'static str]],
+    features: &'static [&'static str],
+    cache_kib: [u64; 3],
+) -> Named {
+    Named { name, arch: "x86_64", cpu, features, base, cache_kib }
+}
+
+const fn arm(name: &'static str, features: &'static [&'static str], cache_kib: [u64; 3]) -> Named {
+    Named { name, arch: "aarch64", cpu: name, features, base: &[&["neon"]], cache_kib }
+}
+
+/// Every processor that can be named, sorted. `cpu` and `cpu:native` mean this machine, `cpu:generic` the least of its
+/// kind.
+pub const NAMED: &[Named] = &[
+    arm("cortex-a76", &["dotprod", "fullfp16"], [64, 512, 1024]),
+    x86("haswell", "haswell", &[V2, V3], &[], [32, 256, 2048]),
+    x86("icelake-server", "icelake-server", &[V2, V3, V4, ICE], &[], [48, 1280, 1536]),
+    arm("neoverse-n1", &["dotprod", "fullfp16"], [64, 1024, 1024]),
+    arm("neoverse-v1", &["bf16", "dotprod", "fullfp16", "i8mm"], [64, 1024, 1024]),
+    arm("neoverse-v2", &["bf16", "dotprod", "fullfp16", "i8mm"], [64, 2048, 1024]),
+    x86("sapphirerapids", "sapphirerapids", &[V2, V3, V4, ICE], &["avx512bf16", "avx512fp16", "avxvnni"], [48, 2048, 1920]),
+    x86("skylake", "skylake", &[V2, V3], &[], [32, 256, 2048]),
+    x86("skylake-avx512", "skylake-avx512", &[V2, V3, V4], &[], [32, 1024, 1408]),
+    x86("x86-64", "generic", &[], &[], [32, 256, 1024]),
+    x86("x86-64-v2", "generic", &[V2], &[], [32, 256, 1024]),
+    x86("x86-64-v3", "generic", &[V2, V3], &[], [32, 256, 2048]),
+    x86("x86-64-v4", "generic", &[V2, V3, V4], &[], [32, 1024, 1408]),
+    x86("znver2", "znver2", &[V2, V3], &[], [32, 512, 4096]),
+    x86("znver3", "znver3", &[V2, V3], &[], [32, 512, 4096]),
+    x86("znver4", "znver4", &[V2, V3, V4, ICE], &["avx512bf16"], [32, 1024, 4096]),
+    x86("znver5", "znver5", &[V2, V3, V4, ICE], &["avx512bf16", "avxvnni"], [48, 1024, 4096]),
+];
+
+/// The machine a target names, before a backend adapts it.
+pub fn target(name: &str) -> Result<Target, Diagnostic> {
+    let (kind, processor) = name.split_once(':').unwrap_or((name, "native"));
+    match (kind, processor) {
+        ("cpu", "native") => Ok(machine::host()),
+        ("cpu", "generic") => {
+            let least = if std::env::consts::ARCH == "aarch64" { "neoverse-n1" } else { "x86-64" };
+            let named = NAMED.iter().find(|n| n.name == least).map(named);
+            named.map(|t| Target { name: "cpu:generic".into(), cpu: "generic".into(), ..t }).ok_or_else(|| unknown(name))
+        }
+        ("cpu", processor) => NAMED.iter().find(|n| n.name == processor).map(named).ok_or_else(|| unknown(name)),
+        ("ptx" | "cuda", _) => {
+            let message = format!("target `{name}` is not built in yet");
+            Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("use `--target cpu`"))
+        }
+        _ => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Diagnostic {
+    let names: Vec<&str> = NAMED.iter().map(|n| n.name).collect();
+    Diagnostic::error(codes::BAD_TARGET, format!("no target is called `{name}`"))
+        .help(format!("there are cpu, cpu:native, cpu:generic and cpu: with {}", names.join(", ")))
+}
+
+fn named(named: &Named) -> Target {
+    let mut features: Vec<String> =
+        named.base.iter().flat_map(|level| level.iter()).chain(named.features).map(ToString::to_string).collect();
+    features.sort();
+    let name = format!("cpu:{}", named.name);
+    describe(name, named.arch, named.cpu, features, named.cache_kib.map(|kib| kib << 10))
+}
+
+/// A target with everything that follows from its features.
+pub fn describe(name: String, arch: &str, cpu: &str, features: Vec<String>, cache_bytes: [u64; 3]) -> Target {
+    let has = |f: &str| features.iter().any(|x| x == f);
+    let (wide, avx2) = (has("avx512f") && has("avx512vl"), has("avx2"));
+    Target {
+        name,
+        arch: arch.into(),
+        cpu: cpu.into(),
+        vector_bytes: if wide { 64 } else if avx2 { 32 } else { 16 },
+        vector_registers: if wide || arch == "aarch64" { 32 } else { 16 },
+        masked_memory: wide,
+        broadcast_fma: wide,
+        features,
+        cache_bytes,
+    }
+}
+
+/// Feature names as the runtime detects them; the two differ where LLVM and Rust do.
+pub fn runtime_features(target: &Target) -> Vec<String> {
+    let name = |f: &String| match f.as_str() {
+        "bmi" => "bmi1".to_string(),
+        "fullfp16" => "fp16".to_string(),
+        other => other.to_string(),
+    };
+    target.features.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted() {
+        assert!(NAMED.windows(2).all(|w| w[0].name < w[1].name));
+    }
+
+    #[test]
+    fn every_named_target_is_described() {
+        for n in NAMED {
+            let t = target(&format!("cpu:{}", n.name)).unwrap();
+            assert!(t.features.is_sorted(), "{}", n.name);
+        }
+        assert_eq!(target("cpu:znver4").unwrap().vector_bytes, 64);
+        assert_eq!(target("tpu").unwrap_err().code, codes::BAD_TARGET);
+        assert_eq!(target("ptx:sm_90a").unwrap_err().code, codes::NOT_BUILT_IN);
+    }
+
+    #[test]
+    fn the_host_can_run_code_for_itself() {
+        let host = target("cpu").unwrap();
+        assert!(host.cache_bytes.iter().all(|&b| b >= 8 << 10));
+        assert_eq!(host.arch, std::env::consts::ARCH);
+    }
+}
