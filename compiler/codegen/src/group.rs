@@ -5,10 +5,11 @@
 //! reductions along the same axes (softmax, normalization), and backward over elementwise operands nobody else needs.
 //! Views (transpose, slice, broadcast, reshape) and constants belong to no group: whoever reads them reads through them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use xlac_ir::dim::Dim;
+use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{Def, Graph, NodeId, RegionId, Users, ValueId};
+use xlac_ir::op::Attr;
 use xlac_ir::ops::Op;
 
 /// What a group's kernel is built from.
@@ -257,7 +258,10 @@ impl<'a> Grouping<'a> {
             let u = &self.users[v.0 as usize];
             !u.output && !self.escaping.contains(v) && u.nodes.iter().all(|n| group.members.contains(n))
         };
+        // The template reads its operands from memory.
+        let read = group.kind == Kind::Template && self.g.node(group.anchor).inputs.contains(&v);
         let ok = free
+            && !read
             && cheap
             && node.op.is_elementwise()
             && self.out_shape(p) == group.space
@@ -282,6 +286,38 @@ impl<'a> Grouping<'a> {
         group.members.iter().flat_map(|&m| self.g.node(m).outputs.clone()).filter(outside).collect()
     }
 
+    /// Symbols a group needs to know: those of its values, of its attributes, and of the views it reads through.
+    fn symbols(&self, group: &Group) -> BTreeSet<Symbol> {
+        let mut out = BTreeSet::new();
+        let mut stack = group.members.clone();
+        let mut seen = HashSet::new();
+        while let Some(n) = stack.pop() {
+            if !seen.insert(n) {
+                continue;
+            }
+            let node = self.g.node(n);
+            for &v in node.inputs.iter().chain(&node.outputs) {
+                self.g.ty(v).shape.iter().for_each(|d| d.symbols(&mut out));
+            }
+            for (_, attr) in node.op.attrs() {
+                if let Attr::Dims(dims) = attr {
+                    dims.iter().for_each(|d| d.symbols(&mut out));
+                }
+            }
+            for &r in &node.regions {
+                stack.extend(&self.g.region(r).nodes);
+            }
+            for v in self.reads(n) {
+                if let Def::Node(p, _) = self.g.value(v).def
+                    && class(&self.g.node(p).op) == Class::View
+                {
+                    stack.push(p);
+                }
+            }
+        }
+        out
+    }
+
     /// Groups in dependency order, otherwise as in the model.
     fn sorted(self) -> Vec<Group> {
         let n = self.groups.len();
@@ -301,18 +337,20 @@ impl<'a> Grouping<'a> {
                 }
             }
         }
-        // Symbols bound by a node must be bound before whatever was behind it in the model.
-        let barrier = |g: &Group| matches!(self.g.node(g.anchor).op, Op::Bind(_) | Op::NonZero(_) | Op::If(_) | Op::Loop(_));
-        let position = |g: &Group| g.members.iter().map(|m| self.position[m.0 as usize]).max().unwrap_or(0);
-        let barriers: Vec<usize> = (0..n).filter(|&i| barrier(&self.groups[i])).collect();
-        for &b in &barriers {
-            for i in 0..n {
-                let anchor = self.position[self.groups[i].anchor.0 as usize];
-                if i != b && anchor > position(&self.groups[b]) && uses_symbols(self.g, &self.groups[i]) {
-                    needs[i].insert(b);
+        // Symbols must be bound before they are used.
+        for (b, group) in self.groups.iter().enumerate() {
+            let bound = xlac_ir::view::binds(&self.g.node(group.anchor).op);
+            if bound.is_empty() {
+                continue;
+            }
+            for (id, needs) in needs.iter_mut().enumerate().filter(|(id, _)| *id != b) {
+                let used = self.symbols(&self.groups[id]);
+                if bound.iter().any(|s| used.contains(s)) {
+                    needs.insert(b);
                 }
             }
         }
+        let position = |g: &Group| g.members.iter().map(|m| self.position[m.0 as usize]).max().unwrap_or(0);
         let mut done = vec![false; n];
         let mut order: Vec<usize> = Vec::with_capacity(n);
         let mut by_position: Vec<usize> = (0..n).collect();
@@ -330,15 +368,6 @@ impl<'a> Grouping<'a> {
         let mut slots: Vec<Option<Group>> = self.groups.into_iter().map(Some).collect();
         order.into_iter().map(|i| slots[i].take().expect("each group once")).collect()
     }
-}
-
-/// True if the group's space or results are symbolic at all.
-fn uses_symbols(g: &Graph, group: &Group) -> bool {
-    let symbolic = |v: &ValueId| g.ty(*v).shape.iter().any(|d| d.as_const().is_none());
-    group.members.iter().any(|&m| {
-        let node = g.node(m);
-        matches!(node.op, Op::Dims(_)) || !node.regions.is_empty() || node.outputs.iter().chain(&node.inputs).any(symbolic)
-    })
 }
 
 /// The space with the reduced axes of size 1.

@@ -265,7 +265,8 @@ impl<'a> Lowering<'a> {
     /// Where a value lies dense and row-major at the start of a buffer: for steps that take whole buffers.
     pub fn whole_buffer(&mut self, v: ValueId) -> Place {
         let place = self.row_major(v);
-        if place.view.offset.is(0) {
+        // Inputs and outputs of narrow floats have another element type than values between kernels.
+        if place.view.offset.is(0) && place.dtype == storage_dtype(place.dtype) {
             return place;
         }
         let to = self.temp(self.g.ty(v));

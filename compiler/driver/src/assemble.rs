@@ -96,8 +96,8 @@ pub fn dims_of(plan: &rt::Plan) -> Vec<Dim> {
             rt::Expr::Mul(a, b) => at(a) * at(b),
             rt::Expr::FloorDiv(a, b) => at(a).floor_div(at(b)),
             rt::Expr::Mod(a, b) => at(a).rem(at(b)),
-            rt::Expr::Min(a, b) => Dim::min(at(a), at(b)),
-            rt::Expr::Max(a, b) => Dim::max(at(a), at(b)),
+            rt::Expr::Min(a, b) => Dim::at_most(at(a), at(b)),
+            rt::Expr::Max(a, b) => Dim::at_least(at(a), at(b)),
         };
         dims.push(dim);
     }

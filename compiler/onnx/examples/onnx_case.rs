@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xlac_ir::interp;
 use xlac_ir::tensor::Tensor;
+use xlac_ir::verify::verify;
 use xlac_onnx::{ImportOptions, Imported, import_file, proto, read_tensor};
 
 fn main() {
@@ -24,6 +25,10 @@ fn case(model: &Path, import_only: bool) -> String {
     let start = std::time::Instant::now();
     let none = Vec::new();
     match import_file(model, &ImportOptions::default()) {
+        Ok(imported) if verify(&imported.program).is_err() => {
+            let errors = verify(&imported.program).err().unwrap_or_default();
+            format!("INVALID {} {}", errors.len(), errors.first().map_or(String::new(), |e| e.to_string()))
+        }
         Ok(imported) if import_only => describe(&imported, start.elapsed()),
         Ok(imported) => check(model, &imported, &none),
         Err(errors) => {

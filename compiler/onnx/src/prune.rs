@@ -62,7 +62,8 @@ fn live_nodes(graph: &Graph) -> HashSet<NodeId> {
             let binds = bound_symbols(op).iter().any(|s| marker.symbols.contains(s));
             // A check within a branch that is kept is kept with it.
             let checks = matches!(op, Op::Bind(b) if b.symbols.iter().any(|s| checked.contains(s)));
-            if binds || (checks && region_of[n.0 as usize].is_some_and(|r| marker.alive(r))) && !marker.nodes.contains(&n) {
+            let checks = checks && region_of[n.0 as usize].is_some_and(|r| marker.alive(r));
+            if binds || checks {
                 marker.node(n);
             }
         }

@@ -131,7 +131,7 @@ fn corpus() -> Vec<(&'static str, ModelProto, &'static str)> {
         ("tile by -1", single(17, &["2"], node("Tile", &["x", "s"], &["y"]), vec![i64_axis(&[-1])]), "X0401"),
         ("tile by 2^60", single(17, &["2"], node("Tile", &["x", "s"], &["y"]), vec![i64_axis(&[1 << 60])]), "X0603"),
         ("expand to 2^40", single(17, &["1"], node("Expand", &["x", "s"], &["y"]), vec![i64_axis(&[1 << 40])]), "X0603"),
-        ("constant of shape -3", single(17, &["1"], node("ConstantOfShape", &["s"], &["y"]), vec![i64_axis(&[-3])]), "X0407"),
+        ("constant of shape -3", single(17, &["1"], node("ConstantOfShape", &["s"], &["y"]), vec![i64_axis(&[-3])]), "X0401"),
         ("constant of shape 2^40", single(17, &["1"], node("ConstantOfShape", &["s"], &["y"]), vec![i64_axis(&[1 << 40])]), "X0603"),
         ("pool of kernel 0", single(17, &["1", "1", "4"], with(node("MaxPool", &["x"], &["y"]), vec![ints("kernel_shape", &[0])]), vec![]), "X0407"),
         ("pool of stride 0", single(17, &["1", "1", "4"], with(node("MaxPool", &["x"], &["y"]), vec![ints("kernel_shape", &[2]), ints("strides", &[0])]), vec![]), "X0407"),
@@ -201,7 +201,7 @@ fn external_data_stays_beneath_the_folder() {
     std::fs::write(folder.join("secret.bin"), [0u8; 64]).expect("file can be written");
     std::fs::write(folder.join("inner/w.bin"), [0u8; 12]).expect("file can be written");
     #[cfg(unix)]
-    _ = std::os::unix::fs::symlink("../secret.bin", folder.join("inner/link.bin"));
+    let _ = std::os::unix::fs::symlink("../secret.bin", folder.join("inner/link.bin"));
     let try_one = |location: &str, offset: &str| {
         let bytes = initializer(external(location, offset)).encode_to_vec();
         match import_bytes(bytes.into(), Some(&folder.join("inner")), &ImportOptions::default()) {

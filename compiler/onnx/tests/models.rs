@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xlac_ir::verify::verify;
 use xlac_onnx::{ImportOptions, import_file};
 
 const MODELS: &[&str] = &[
@@ -30,8 +31,13 @@ fn real_models_import() {
             println!("skipped: {name} is not there");
             continue;
         }
-        if let Err(errors) = import_file(&path, &ImportOptions::default()) {
-            failed.push(format!("{name}: {} {}", errors[0].code, errors[0]));
+        match import_file(&path, &ImportOptions::default()) {
+            Err(errors) => failed.push(format!("{name}: {} {}", errors[0].code, errors[0])),
+            Ok(imported) => {
+                if let Err(errors) = verify(&imported.program) {
+                    failed.push(format!("{name}: {}", errors[0]));
+                }
+            }
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use xlac_ir::tensor::Tensor;
+use xlac_onnx::proto::TensorProto;
 
 fn vector(x: &[f32]) -> Tensor { Tensor::from_f32(vec![x.len()], x) }
 
@@ -46,8 +47,6 @@ fn if_with_known_condition_is_resolved() {
     g.initializer = vec![TensorProto { name: "c".into(), data_type: BOOL, int32_data: vec![1], ..TensorProto::default() }];
     close(&run(&model(17, g), &[vector(&[1.0, -2.0])])[0], &[-1.0, 2.0]);
 }
-
-use xlac_onnx::proto::TensorProto;
 
 #[test]
 fn if_with_data_condition_is_a_region() {

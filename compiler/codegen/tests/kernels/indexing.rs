@@ -4,7 +4,7 @@ use xlac_ir::DType;
 use xlac_ir::kernel::Const;
 use xlac_ir::tensor::Tensor;
 
-use crate::harness::{check, check_with, one, one_with};
+use crate::harness::{SIZES, check, check_with, fails_with, graph_of, one, one_with};
 
 /// Indices from -3 to 2, floats with some NaNs and many equal elements.
 fn coarse(_: usize, t: Tensor) -> Tensor {
@@ -42,16 +42,18 @@ fn scatter_elements() {
 #[test]
 fn scatter_checks_indices() {
     let beyond = |i: usize, t: Tensor| if i == 1 { Tensor::from_i64(t.shape.clone(), &vec![3; t.len()]) } else { t };
-    let inputs = ["f32[3, 5]", "i64[2, 5]", "f32[2, 5]"].map(String::from);
-    one_with("scatter_elements", &inputs, "{axis = 0, mode = set}", "f32[3, 5]", beyond);
-    let inputs = ["f32[3, 5]", "i64[2, 1]", "f32[2, 5]"].map(String::from);
-    one_with("scatter_nd", &inputs, "{mode = set}", "f32[3, 5]", beyond);
-    // Sizes are only known when it runs.
-    let inputs = ["f32[N, M]", "i64[2, 5]", "f32[2, 5]"].map(String::from);
-    one_with("scatter_elements", &inputs, "{axis = 0, mode = set}", "f32[N, M]", |_, t| match t.dtype {
+    let shapes = |x: [&str; 3]| x.map(String::from);
+    let all = shapes(["f32[3, 5]", "i64[2, 5]", "f32[2, 5]"]);
+    fails_with(&graph_of("scatter_elements", &all, "{axis = 0, mode = set}", "f32[3, 5]"), SIZES, beyond);
+    let rows = shapes(["f32[3, 5]", "i64[2, 1]", "f32[2, 5]"]);
+    fails_with(&graph_of("scatter_nd", &rows, "{mode = set}", "f32[3, 5]"), SIZES, beyond);
+    // Updates beyond the data on another axis, known only when it runs.
+    let zeros = |_: usize, t: Tensor| match t.dtype {
         DType::I64 => Tensor::from_i64(t.shape.clone(), &vec![0; t.len()]),
         _ => t,
-    });
+    };
+    let late = shapes(["f32[N, M]", "i64[2, 5]", "f32[2, 5]"]);
+    fails_with(&graph_of("scatter_elements", &late, "{axis = 0, mode = set}", "f32[N, M]"), SIZES, zeros);
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn cumulate() {
                 for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
                     let attrs = format!("{{f = {f}, axis = {axis}, exclusive = {exclusive}, reverse = {reverse}}}");
                     let ty = format!("{dtype}[{shape}]");
-                    one("cumulate", &[ty.clone()], &attrs, &ty);
+                    one("cumulate", std::slice::from_ref(&ty), &attrs, &ty);
                 }
             }
         }
@@ -103,7 +105,7 @@ fn arg_reduce() {
             ] {
                 let attrs = format!("{{largest = {largest}, axis = {axis}, last = {last}}}");
                 let (from, to) = (format!("{dtype}[{shape}]"), format!("i64[{result}]"));
-                one_with("arg_reduce", &[from.clone()], &attrs, &to, coarse);
+                one_with("arg_reduce", std::slice::from_ref(&from), &attrs, &to, coarse);
                 one("arg_reduce", &[from], &attrs, &to);
             }
         }

@@ -1,6 +1,6 @@
 //! Contractions, windows, row reductions and data movement, one kind of graph a test.
 
-use crate::harness::{Graph, check, one};
+use crate::harness::{Graph, SIZES, check, one};
 
 /// A graph of one contraction with a weight, bias and activation.
 fn with_epilogue(x: &str, w: &str, bias: &str, op: &str, result: &str) -> String {
@@ -15,8 +15,6 @@ fn with_epilogue(x: &str, w: &str, bias: &str, op: &str, result: &str) -> String
     g.line(&format!("%y = sigmoid %d : {result}"));
     g.finish("%y")
 }
-
-const SIZES: &[(&str, i64)] = &[("N", 3), ("M", 2), ("T", 5)];
 
 #[test]
 fn matrix_products() {
@@ -73,6 +71,12 @@ fn convolutions() {
         let attrs = op.split_once("OPERANDS ").expect("attributes").1;
         one("conv", &[format!("f32[{x}]"), format!("f32[{w}]")], attrs, &format!("f32[{y}]"));
     }
+}
+
+#[test]
+fn negative_padding_cuts() {
+    let attrs = "{strides = [1, 1], before = [-1, 1], after = [0, -2], dilations = [1, 1], groups = 1, out = f32}";
+    one("conv", &["f32[1, 3, 8, 7]".into(), "f32[5, 3, 3, 3]".into()], attrs, "f32[1, 5, 5, 4]");
 }
 
 #[test]

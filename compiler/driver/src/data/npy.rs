@@ -52,7 +52,7 @@ pub fn read_npy(bytes: Vec<u8>) -> Result<Tensor, String> {
 /// The header's text, and where the elements begin.
 fn header(bytes: &[u8]) -> Option<(&str, usize)> {
     let rest = bytes.strip_prefix(MAGIC)?;
-    let (len, at) = match rest.first()? {
+    let (len, at): (usize, usize) = match rest.first()? {
         1 => (usize::from(u16::from_le_bytes([*rest.get(2)?, *rest.get(3)?])), 10),
         2 | 3 => (u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize, 12),
         _ => return None,

@@ -2,6 +2,8 @@
 
 use xlac_ir::dim::Dim;
 
+use crate::builder::Builder;
+use crate::fail::Res;
 use crate::ops::OnnxOp;
 
 pub const OPS: &[OnnxOp] = &[OnnxOp::new("Expand", (2, 2), |n, b| {
@@ -17,10 +19,20 @@ pub const OPS: &[OnnxOp] = &[OnnxOp::new("Expand", (2, 2), |n, b| {
         let keep = wanted.is(1) || (!have.is(1) && have.as_const().is_some());
         if keep {
             if !wanted.is(1) {
-                b.equal(wanted, have, "the shape broadcasts against the input")?;
+                fits(b, wanted, have)?;
             }
             *wanted = have.clone();
         }
     }
     Ok(vec![b.broadcast(x, &shape)?])
 })];
+
+/// Asks for a size that is 1 or that of the input.
+fn fits(b: &mut Builder, wanted: &Dim, have: &Dim) -> Res<()> {
+    const WHY: &str = "the shape broadcasts against the input";
+    if wanted.as_const().is_some() {
+        return b.equal(wanted, have, WHY);
+    }
+    // One of two values is a root of the product of the differences.
+    b.equal(&(&(wanted - &Dim::ONE) * &(wanted - have)), &Dim::ZERO, WHY)
+}

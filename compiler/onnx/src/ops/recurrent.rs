@@ -118,7 +118,7 @@ fn activations(n: &Node, cell: Cell, directions: usize) -> Res<Functions> {
     let mut out = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
         let (f, alpha, beta) = function(name)?;
-        let mut next = |default: Option<f32>, given: &mut std::slice::Iter<f32>| {
+        let next = |default: Option<f32>, given: &mut std::slice::Iter<f32>| {
             Real(default.map_or(0.0, |d| f64::from(given.next().copied().unwrap_or(d))))
         };
         out.0.push(f);

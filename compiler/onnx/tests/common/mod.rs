@@ -5,6 +5,7 @@ use prost::Message;
 use xlac_ir::diag::Diagnostic;
 use xlac_ir::interp;
 use xlac_ir::tensor::Tensor;
+use xlac_ir::verify::verify;
 use xlac_onnx::proto::attribute_proto::AttributeType as Kind;
 use xlac_onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use xlac_onnx::proto::*;
@@ -80,6 +81,7 @@ pub fn import(m: &ModelProto) -> Result<Imported, Vec<Diagnostic>> {
 /// Imports and runs a model.
 pub fn run(m: &ModelProto, inputs: &[Tensor]) -> Vec<Tensor> {
     let imported = import(m).unwrap_or_else(|e| panic!("{e:?}"));
+    verify(&imported.program).unwrap_or_else(|e| panic!("{e:?}"));
     interp::run(&imported.program, inputs, interp::Options::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
