@@ -33,15 +33,16 @@ fn version_is_quick() {
 
 #[test]
 fn exit_codes() {
+    let model = model();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["frobnicate"], 2, "frobnicate"),
         (&["run"], 2, "FILE"),
         (&["compile", "/nonexistent/model.onnx"], 1, "X0803"),
         (&["explain", "X9999"], 2, "X0811"),
-        (&["run", &model(), "--device", "cuda"], 3, "X0802"),
-        (&["compile", &model(), "--target", "tpu"], 2, "X0801"),
-        (&["compile", &model(), "--emit", "poetry"], 2, "X0811"),
-        (&["run", &model(), "--input", "nonsense=a.npy"], 1, "X0803"),
+        (&["run", &model, "--device", "cuda"], 3, "X0802"),
+        (&["compile", &model, "--target", "tpu"], 2, "X0801"),
+        (&["compile", &model, "--emit", "poetry"], 2, "X0811"),
+        (&["run", &model, "--input", "nonsense=a.npy"], 1, "X0803"),
     ];
     for (args, expected, text) in cases {
         let (code, stdout, stderr) = run(args);
@@ -87,7 +88,8 @@ fn compile_then_run_then_inspect() {
 fn one_artifact_holds_several_targets() {
     let artifact = scratch("cli").join("several.xlac").display().to_string();
     let targets = ["--target", "cpu:generic", "--target", "cpu"];
-    let args = [&["compile", &model(), "-o", &artifact][..], &targets[..]].concat();
+    let model = model();
+    let args = [&["compile", &model, "-o", &artifact][..], &targets[..]].concat();
     let (code, _, stderr) = run(&args);
     assert_eq!(code, 0, "{stderr}");
     let inspected = run_json(&["inspect", &artifact, "--json"]);

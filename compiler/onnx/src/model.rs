@@ -234,7 +234,8 @@ fn input_dim(
             let message = format!("axis {axis} of graph input `{input}` has size -1, taken as unknown");
             b.warnings.push(Diagnostic::warning(codes::BAD_DIM, message));
         }
-        Some(DimValue::DimParam(name)) if !name.is_empty() => {
+        // Some exporters write `?` for every size they do not know: these are not all the same size.
+        Some(DimValue::DimParam(name)) if !matches!(name.as_str(), "" | "?") => {
             if let Some(&n) = fixed.get(name) {
                 return Ok(Dim::from(n));
             }

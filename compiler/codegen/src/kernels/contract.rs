@@ -33,6 +33,8 @@ use crate::view::{Layout, View, coalesce};
 const A_BLOCK_BYTES: i64 = 256 << 10;
 /// Multiply-adds a tile should have at least.
 const TILE_MACS: i64 = 1 << 20;
+/// Terms after which `fast` adds the running sum to a total and starts anew: shorter chains of additions round less.
+const CHAIN: i64 = 128;
 /// Elementwise work per output vector above which the epilogue becomes a loop over a tile in scratch memory.
 const INLINE_EPILOGUE: u32 = 12;
 
@@ -291,22 +293,33 @@ pub fn padded_with(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim], 
     if let Some(view) = haloed(l, v, &place.view, before, after).filter(|_| value.bits == 0) {
         return Place { view, ..place };
     }
+    let (room_before, room_after): (Vec<Dim>, Vec<Dim>) = before.iter().zip(after).map(|(b, a)| (room(b), room(a))).unzip();
+    let shift = |view: &View, by: &dyn Fn(usize) -> Dim| {
+        let offset = (0..before.len()).fold(view.offset.clone(), |sum, i| &sum + &(&by(i) * &view.strides[2 + i]));
+        View { offset, strides: view.strides.clone() }
+    };
+    // Negative padding cuts: the windows start inside.
+    let cut = |view: &View| shift(view, &|i| &room_before[i] - &before[i]);
+    if room_before.iter().chain(&room_after).all(|p| p.is(0)) {
+        return Place { view: cut(&place.view), ..place };
+    }
     let ty = l.g.ty(v).clone();
     let mut shape = ty.shape.clone();
-    for (i, (b, a)) in before.iter().zip(after).enumerate() {
+    for (i, (b, a)) in room_before.iter().zip(&room_after).enumerate() {
         shape[2 + i] = &(&shape[2 + i] + b) + a;
     }
     let dtype = storage_dtype(ty.dtype);
     let buffer = l.buffer(Storage::Temp, bytes(&shape, dtype));
     let whole = Place { buffer, view: View::dense(&shape, Layout::ChannelsLast), dtype };
     map::fill(l, &shape, &whole, value);
-    let mut offset = Dim::ZERO;
-    for (i, b) in before.iter().enumerate() {
-        offset = &offset + &(b * &whole.view.strides[2 + i]);
-    }
-    let inside = Place { view: View { offset, strides: whole.view.strides.clone() }, ..whole.clone() };
-    l.copy(v, &inside);
-    whole
+    let inside = shift(&whole.view, &|i| room_before[i].clone());
+    l.copy(v, &Place { view: inside, ..whole.clone() });
+    Place { view: cut(&whole.view), ..whole }
+}
+
+/// The elements to store for a padding: none for one that cuts.
+fn room(padding: &Dim) -> Dim {
+    if padding.as_const().is_some_and(|p| p < 0) { Dim::ZERO } else { padding.clone() }
 }
 
 /// The view of a value whose place already has enough zeros around it.
@@ -353,6 +366,8 @@ struct Emitter<'a> {
     leaves: HashMap<ValueId, Leaf>,
     outs: Vec<(ValueId, Buf, DType, Vec<Dim>)>,
     spill: Option<Buf>,
+    /// Scratch memory for totals, if long sums are split into chains.
+    totals: Option<Buf>,
     unroll: u32,
 }
 
@@ -454,6 +469,8 @@ fn emit_parts(l: &mut Lowering, c: Contraction, epilogue: Epilogue) -> Result<()
     let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
     let spill = (work > INLINE_EPILOGUE && tile.mr > 1)
         .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
+    let long = hint(&k_total) >= 2 * CHAIN && c.acc.is_float() && !l.exact();
+    let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let e = Emitter {
         g: l.g,
         anchor,
@@ -471,6 +488,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, epilogue: Epilogue) -> Result<()
         leaves,
         outs,
         spill,
+        totals,
         unroll: if l.target.vector_bytes <= 16 { 8 } else { 2 },
     };
     let elements = Dim::product(c.axes.iter().map(|x| &x.size));
@@ -774,19 +792,67 @@ impl Emitter<'_> {
             .collect();
         let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
         let accs = vec![zero; (mr * self.tile.nv) as usize];
-        let accs = self.sum(kb, 0, base, b_base, &rows, accs);
+        let accs = match self.totals {
+            Some(totals) => self.chains(kb, totals, base, b_base, &rows, accs),
+            None => self.sum(kb, 0, base, b_base, &rows, accs),
+        };
         self.epilogue(kb, mr, batch, outer, row, panel, &accs);
+    }
+
+    /// The sum as chains of about [`CHAIN`] terms: the outermost loop whose trips are short enough is cut into pieces.
+    fn chains(&self, kb: &mut Kb, totals: Buf, a: Val, b: Val, rows: &[(Val, i64)], zeros: Vec<Val>) -> Vec<Val> {
+        let lanes = i64::from(self.tile.lanes);
+        let zero = kb.k.int(0);
+        for (i, &x) in zeros.iter().enumerate() {
+            kb.k.store(totals, zero, i as i64 * lanes, x, None);
+        }
+        self.chain_level(kb, 0, totals, a, b, rows, &zeros);
+        (0..zeros.len() as i64).map(|i| kb.k.load(totals, zero, i * lanes, self.tile.lanes, None)).collect()
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn chain_level(&self, kb: &mut Kb, level: usize, totals: Buf, a: Val, b: Val, rows: &[(Val, i64)], zeros: &[Val]) {
+        let (size, stride) = &self.k[level];
+        let inner: Dim = Dim::product(self.k[level + 1..].iter().map(|k| &k.0));
+        let (zero, hi) = (kb.k.int(0), kb.dim(size));
+        let (a_stride, b_stride) = (kb.dim(stride), kb.dim(&(&inner * &Dim::from(self.panels.k))));
+        if hint(&inner) >= 2 * CHAIN {
+            let open = kb.k.begin_for((zero, hi, 1), &[], LoopHint::Plain);
+            let (a_step, b_step) = (kb.k.mul(open.var, a_stride), kb.k.mul(open.var, b_stride));
+            let (a, b) = (kb.k.add(a, a_step), kb.k.add(b, b_step));
+            self.chain_level(kb, level + 1, totals, a, b, rows, zeros);
+            kb.k.end_for(open, &[]);
+            return;
+        }
+        let piece = (CHAIN / hint(&inner).max(1)).max(1);
+        let outer = kb.k.begin_for((zero, hi, piece), &[], LoopHint::Plain);
+        let end = kb.k.add_int(outer.var, piece);
+        let end = kb.min(end, hi);
+        let accs = self.sum_range(kb, level, (outer.var, end), a, b, rows, zeros.to_vec());
+        let lanes = i64::from(self.tile.lanes);
+        for (i, acc) in accs.into_iter().enumerate() {
+            let total = kb.k.load(totals, zero, i as i64 * lanes, self.tile.lanes, None);
+            let total = kb.k.add(total, acc);
+            kb.k.store(totals, zero, i as i64 * lanes, total, None);
+        }
+        kb.k.end_for(outer, &[]);
     }
 
     /// The loops over k from level `level` on.
     fn sum(&self, kb: &mut Kb, level: usize, a: Val, b: Val, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
-        let (size, stride) = &self.k[level];
+        let zero = kb.k.int(0);
+        let hi = kb.dim(&self.k[level].0);
+        self.sum_range(kb, level, (zero, hi), a, b, rows, accs)
+    }
+
+    /// [`Emitter::sum`] over a part of the outermost axis.
+    #[allow(clippy::too_many_arguments)]
+    fn sum_range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), a: Val, b: Val, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
+        let stride = &self.k[level].1;
         let inner: Dim = Dim::product(self.k[level + 1..].iter().map(|k| &k.0));
         let last = level + 1 == self.k.len();
         let hint = if last { LoopHint::Unroll(self.unroll) } else { LoopHint::Plain };
-        let zero = kb.k.int(0);
-        let hi = kb.dim(size);
-        let open = kb.k.begin_for((zero, hi, 1), &accs, hint);
+        let open = kb.k.begin_for((lo, hi, 1), &accs, hint);
         let (i, phis) = (open.var, open.phis.clone());
         let stride = kb.dim(stride);
         let a_step = kb.k.mul(i, stride);

@@ -77,6 +77,8 @@ fn convolutions() {
 fn negative_padding_cuts() {
     let attrs = "{strides = [1, 1], before = [-1, 1], after = [0, -2], dilations = [1, 1], groups = 1, out = f32}";
     one("conv", &["f32[1, 3, 8, 7]".into(), "f32[5, 3, 3, 3]".into()], attrs, "f32[1, 5, 5, 4]");
+    let attrs = "{strides = [1, 1], before = [-1, 0], after = [0, -2], dilations = [1, 1], groups = 3, out = f32}";
+    one("conv", &["f32[1, 3, 8, 7]".into(), "f32[3, 1, 3, 3]".into()], attrs, "f32[1, 3, 5, 3]");
 }
 
 #[test]

@@ -94,8 +94,14 @@ fn tell(ui: &Ui, report: &Report, output: &Path) {
     load::hint(ui, report);
 }
 
+/// A number for people, a short formula, or a word about a long one.
 fn memory(formula: &str) -> String {
-    formula.parse::<u64>().map_or_else(|_| format!("{formula} bytes"), render::bytes)
+    const SHORT: usize = 60;
+    match formula.parse::<u64>() {
+        Ok(bytes) => render::bytes(bytes),
+        Err(_) if formula.len() <= SHORT => format!("{formula} bytes"),
+        Err(_) => "by a formula of the shapes (`xlac inspect`)".into(),
+    }
 }
 
 /// Prints a stage.

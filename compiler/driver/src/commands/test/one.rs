@@ -42,8 +42,11 @@ pub fn main(ui: &Arc<Ui>, args: Args) -> Outcome {
     Ok(())
 }
 
-/// True for codes that say that XLAC does not do this, rather than that something went wrong.
-fn is_refusal(code: &str) -> bool { codes::exit_code(code) == 3 }
+/// True for codes that say that XLAC does not take this model, rather than that something went wrong on the way.
+fn is_refusal(code: &str) -> bool {
+    let by_importer = ["X01", "X02", "X03", "X04", "X06"].iter().any(|family| code.starts_with(family));
+    by_importer || codes::exit_code(code) == 3
+}
 
 fn judge(args: &Args) -> Result<String, Diagnostic> {
     let case = case::open(&args.dir)?;

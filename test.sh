@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the full test suite needs and runs it: LLVM 22 for the fast backend, a Python with onnx for the
+# conformance cases. Takes about half an hour on two cores.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+sudo=""
+if [ "$(id -u)" -ne 0 ]; then sudo="sudo"; fi
+
+if ! command -v llvm-config-22 >/dev/null || [ ! -e /usr/include/zlib.h ]; then
+    if command -v apt-get >/dev/null; then
+        $sudo apt-get update
+        $sudo apt-get install -y --no-install-recommends llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev
+    else
+        echo "Install LLVM 22 with its headers (llvm-config-22 must be found), and the headers of zlib and zstd;" >&2
+        echo "or run the part that needs nothing: cargo test --workspace --exclude xlac-llvm" >&2
+        exit 1
+    fi
+fi
+
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
+    if ! python3 -m venv .venv 2>/dev/null; then
+        if command -v apt-get >/dev/null; then
+            $sudo apt-get update
+            $sudo apt-get install -y --no-install-recommends python3-venv
+        fi
+        python3 -m venv .venv
+    fi
+    .venv/bin/pip install --quiet --disable-pip-version-check onnx==1.23.2 onnxruntime numpy
+fi
+
+cargo test --workspace --features xlac-tests/llvm "$@"
