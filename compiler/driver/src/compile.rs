@@ -221,7 +221,9 @@ pub struct Lowered {
 /// Lowers an optimized program for a target.
 pub fn lower(program: &Program, target: &str, options: &CompileOptions) -> Result<Lowered, Diagnostic> {
     let backend = targets::backend(options.backend.as_deref())?;
-    let target = backend.constrain(&targets::target(target)?);
+    let machine = targets::target(target)?;
+    targets::check(&machine)?;
+    let target = backend.constrain(&machine);
     let cg_options = xlac_codegen::Options { numerics: options.numerics };
     let plan = xlac_codegen::compile(program, &target, &cg_options).map_err(|e| {
         let at = if e.loc.0.is_empty() { String::new() } else { format!("node `{}`: ", e.loc.0.join("`, `")) };

@@ -56,9 +56,11 @@ fn read_folder(path: &Path) -> Result<BTreeMap<String, Tensor>, Diagnostic> {
     let entries = std::fs::read_dir(path).map_err(|e| cannot("read", path, &e))?;
     for entry in entries.flatten() {
         let file = entry.path();
-        if matches!(extension(&file), "npy" | "pb") {
+        let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        // A test data set holds the expected outputs beside the inputs.
+        let expected = extension(&file) == "pb" && stem.starts_with("output_");
+        if matches!(extension(&file), "npy" | "pb") && !expected {
             let (inner, tensor) = read_file(&file)?;
-            let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             tensors.insert(inner.unwrap_or(stem), tensor);
         }
     }

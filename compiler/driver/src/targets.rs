@@ -70,7 +70,7 @@ const fn arm(name: &'static str, features: &'static [&'static str], cache_kib: [
 }
 
 /// Every processor that can be named, sorted. `cpu` and `cpu:native` mean this machine, `cpu:generic` the least of its
-/// kind.
+/// kind that has a fused multiply-add.
 pub const NAMED: &[Named] = &[
     arm("cortex-a76", &["dotprod", "fullfp16"], [64, 512, 1024]),
     x86("haswell", "haswell", &[V2, V3], &[], [32, 256, 2048]),
@@ -81,7 +81,6 @@ pub const NAMED: &[Named] = &[
     x86("sapphirerapids", "sapphirerapids", &[V2, V3, V4, ICE], &["avx512bf16", "avx512fp16", "avxvnni"], [48, 2048, 1920]),
     x86("skylake", "skylake", &[V2, V3], &[], [32, 256, 2048]),
     x86("skylake-avx512", "skylake-avx512", &[V2, V3, V4], &[], [32, 1024, 1408]),
-    x86("x86-64", "generic", &[], &[], [32, 256, 1024]),
     x86("x86-64-v2", "generic", &[V2], &[], [32, 256, 1024]),
     x86("x86-64-v3", "generic", &[V2, V3], &[], [32, 256, 2048]),
     x86("x86-64-v4", "generic", &[V2, V3, V4], &[], [32, 1024, 1408]),
@@ -97,7 +96,7 @@ pub fn target(name: &str) -> Result<Target, Diagnostic> {
     match (kind, processor) {
         ("cpu", "native") => Ok(machine::host()),
         ("cpu", "generic") => {
-            let least = if std::env::consts::ARCH == "aarch64" { "neoverse-n1" } else { "x86-64" };
+            let least = if std::env::consts::ARCH == "aarch64" { "neoverse-n1" } else { "x86-64-v3" };
             let named = NAMED.iter().find(|n| n.name == least).map(named);
             named.map(|t| Target { name: "cpu:generic".into(), cpu: "generic".into(), ..t }).ok_or_else(|| unknown(name))
         }
@@ -141,6 +140,16 @@ pub fn describe(name: String, arch: &str, cpu: &str, features: Vec<String>, cach
     }
 }
 
+/// An error unless the target has a fused multiply-add: XLAC's arithmetic is defined by it, and doing it in software would
+/// be slower than anybody wants.
+pub fn check(target: &Target) -> Result<(), Diagnostic> {
+    if target.arch != "x86_64" || target.has("fma") {
+        return Ok(());
+    }
+    let message = format!("target `{}` has no fused multiply-add instruction", target.name);
+    Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("the least that is supported is cpu:x86-64-v3"))
+}
+
 /// Feature names as the runtime detects them; the two differ where LLVM and Rust do.
 pub fn runtime_features(target: &Target) -> Vec<String> {
     let name = |f: &String| match f.as_str() {
@@ -169,6 +178,12 @@ mod tests {
         assert_eq!(target("cpu:znver4").unwrap().vector_bytes, 64);
         assert_eq!(target("tpu").unwrap_err().code, codes::BAD_TARGET);
         assert_eq!(target("ptx:sm_90a").unwrap_err().code, codes::NOT_BUILT_IN);
+    }
+
+    #[test]
+    fn processors_without_fma_are_refused() {
+        assert!(check(&target("cpu:x86-64-v2").unwrap()).is_err());
+        assert!(check(&target("cpu:generic").unwrap()).is_ok());
     }
 
     #[test]

@@ -49,11 +49,14 @@ pub fn main(ui: &Arc<Ui>, args: Args) -> Outcome {
     if errors == 0 { Ok(()) } else { Err(Failure::Code(exit_code(&found))) }
 }
 
-/// 3 if anything is unsupported, else what the first error says.
+/// 3 if anything is unsupported or contradictory, else what the first error says.
 fn exit_code(found: &[Diagnostic]) -> u8 {
-    let mut exits = found.iter().filter(|d| d.severity == Severity::Error).map(|d| codes::exit_code(d.code));
-    let first = exits.next().unwrap_or(1);
-    if first == 3 || exits.any(|e| e == 3) { 3 } else { first }
+    let errors = || found.iter().filter(|d| d.severity == Severity::Error);
+    let stands_in_the_way = |d: &&Diagnostic| codes::exit_code(d.code) == 3 || d.code.starts_with("X04");
+    match errors().find(stands_in_the_way) {
+        Some(_) => 3,
+        None => errors().next().map_or(1, |d| codes::exit_code(d.code)),
+    }
 }
 
 fn find(ui: &Arc<Ui>, source: &Source, build: &Build) -> Vec<Diagnostic> {

@@ -46,10 +46,16 @@ pub fn load(
             let mut options = build.options(ui);
             options.shapes = literal_shapes(inputs, path, &options)?;
             let source = Source::Path(path.clone());
-            let (engine, report) = match device {
-                "interp" => Engine::interpret(&source, &options)?,
-                _ => Engine::compile(&source, &options, on.threads())?,
+            let make = |options: &CompileOptions| match device {
+                "interp" => Engine::interpret(&source, options),
+                _ => Engine::compile(&source, options, on.threads()),
             };
+            let (mut engine, mut report) = make(&options)?;
+            if let Some(shapes) = rank_deciding_shapes(&engine, &report, case, inputs, &options) {
+                ui.note("note: the number of axes of a value depends on sizes, so the model is compiled for those of the given inputs");
+                options.shapes = shapes;
+                (engine, report) = make(&options)?;
+            }
             Loaded { engine, report }
         }
     };
@@ -57,6 +63,29 @@ pub fn load(
     loaded.report.warnings.iter().for_each(|w| ui.diagnostic(w));
     hint(ui, &loaded.report);
     Ok(loaded)
+}
+
+/// The shapes of the given inputs, if the importer could not tell the rank of a value without sizes.
+fn rank_deciding_shapes(
+    engine: &Engine,
+    report: &Report,
+    case: &Case,
+    inputs: &Inputs,
+    options: &CompileOptions,
+) -> Option<BTreeMap<String, Vec<i64>>> {
+    let open = report.warnings.iter().any(|w| w.code == xlac_onnx::codes::UNSUPPORTED_FORM);
+    if !open || !options.shapes.is_empty() || !options.dims.is_empty() {
+        return None;
+    }
+    let slots = engine.inputs();
+    let mut tensors = given(inputs, &slots).ok()?;
+    if let (true, Some(set)) = (tensors.is_empty(), case.data_sets.first()) {
+        let set = case::read_set(set, "input").ok()?;
+        tensors.extend(slots.iter().zip(set).filter_map(|(slot, t)| Some((slot.name.clone(), t?))));
+    }
+    let shape = |t: Tensor| t.shape.iter().map(|&d| d as i64).collect();
+    let shapes: BTreeMap<String, Vec<i64>> = tensors.into_iter().map(|(name, t)| (name, shape(t))).collect();
+    (!shapes.is_empty()).then_some(shapes)
 }
 
 /// Says how to get faster code, where there is some to get.

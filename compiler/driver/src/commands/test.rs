@@ -192,4 +192,8 @@ fn ending(status: ExitStatus, code: Option<i32>) -> String {
     code.map_or_else(|| status.to_string(), |c| format!("exit code {c}"))
 }
 
-fn first_line(text: &str) -> String { text.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim().to_string() }
+/// The line that says what happened: the first error, else the first line.
+fn first_line(text: &str) -> String {
+    let error = text.lines().find(|l| l.starts_with("error"));
+    error.or(text.lines().find(|l| !l.trim().is_empty())).unwrap_or("").trim().to_string()
+}

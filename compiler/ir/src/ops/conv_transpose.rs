@@ -3,6 +3,7 @@
 use crate::accumulate::{Accumulator, contracts};
 use crate::dim::Dim;
 use crate::dtype::DType;
+use crate::kernel::Const;
 use crate::op::{EvalCx, EvalError, InferError, OpImpl, agree, bail, op, operands};
 use crate::ops::conv::{check_groups, check_windows, dot, offsets, reach, spatial_axes};
 use crate::tensor::{Tensor, for_each_index, strides};
@@ -12,7 +13,7 @@ op! {
     /// Operands: x `[N, C, spatial...]`, w `[C, O / groups, kernel...]`. Output size per axis is
     /// `stride * (in - 1) + dilation * (kernel - 1) + 1 + extra - before - after`. Each element of the result accumulates in
     /// order from 0 over kernel positions (row-major) that hit it, and for each over the channels of its group, one fused
-    /// multiply-add a step.
+    /// multiply-add a step; beyond its edges x counts as zeros that are stored.
     "conv_transpose" => ConvTranspose {
         strides: Vec<usize>,
         /// Elements cut at the start of each spatial axis.
@@ -55,6 +56,7 @@ impl OpImpl for ConvTranspose {
     }
 
     fn eval(&self, inputs: &[Tensor], cx: &EvalCx) -> Result<Vec<Tensor>, EvalError> {
+        let inputs = &[with_margins(self, &inputs[0], &inputs[1].shape, cx)?, inputs[1].clone()];
         let geometry = Geometry::new(self, &inputs[0].shape, &inputs[1].shape, cx)?;
         Ok(vec![match inputs[0].dtype {
             DType::F64 => transposed::<f64>(self, &geometry, inputs),
@@ -64,7 +66,37 @@ impl OpImpl for ConvTranspose {
     }
 }
 
-/// Concrete sizes of the spatial axes.
+/// Zeros that a spatial axis gets before and after it, so that every kernel position that hits a result reads something.
+fn margins(op: &ConvTranspose, i: usize, kernel: usize, cx: &EvalCx) -> Result<(usize, usize), EvalError> {
+    let stride = op.strides[i];
+    let reach = kernel.saturating_sub(1).saturating_mul(op.dilations[i]) / stride + 1;
+    let beyond = |cut: i64| usize::try_from(-cut.min(0)).unwrap_or(0);
+    let (before, after) = (beyond(cx.dim(&op.before[i])?), beyond(cx.dim(&op.after[i])?));
+    Ok((reach + before.div_ceil(stride), reach + (after + op.extra[i]).div_ceil(stride)))
+}
+
+/// The operand with its margins.
+fn with_margins(op: &ConvTranspose, x: &Tensor, w: &[usize], cx: &EvalCx) -> Result<Tensor, EvalError> {
+    let mut shape = x.shape.clone();
+    let mut offset = 0;
+    let margins: Vec<_> = (0..op.strides.len()).map(|i| margins(op, i, w[i + 2], cx)).collect::<Result<_, _>>()?;
+    for (i, (before, after)) in margins.iter().enumerate() {
+        shape[i + 2] += before + after;
+    }
+    let steps = strides(&shape);
+    for (i, (before, _)) in margins.iter().enumerate() {
+        offset += before * steps[i + 2];
+    }
+    let mut elements = vec![Const::number(x.dtype, 0.0); shape.iter().product()];
+    let mut number = 0;
+    for_each_index(&x.shape, |at| {
+        elements[offset + at.iter().zip(&steps).map(|(i, s)| i * s).sum::<usize>()] = x.get(number);
+        number += 1;
+    });
+    Ok(Tensor::from_consts(x.dtype, shape, elements))
+}
+
+/// Concrete sizes of the spatial axes, the margins of the operand included.
 struct Geometry {
     image: Vec<usize>,
     kernel: Vec<usize>,
@@ -77,10 +109,13 @@ struct Geometry {
 
 impl Geometry {
     fn new(op: &ConvTranspose, x: &[usize], w: &[usize], cx: &EvalCx) -> Result<Geometry, EvalError> {
+        // The result has the size that the operand without its margins gives.
         let (image, kernel) = (x[2..].to_vec(), w[2..].to_vec());
         let (mut out, mut full, mut before) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..image.len() {
             let (start, end) = (cx.dim(&op.before[i])?, cx.dim(&op.after[i])?);
+            let (left, right) = margins(op, i, kernel[i], cx)?;
+            let (start, end) = (start + (left * op.strides[i]) as i64, end + (right * op.strides[i]) as i64);
             let span = (image[i] as i64 - 1) * op.strides[i] as i64 + (kernel[i] as i64 - 1) * op.dilations[i] as i64 + 1;
             let size = span.saturating_add(op.extra[i] as i64).saturating_sub(start).saturating_sub(end);
             let size = usize::try_from(size)
