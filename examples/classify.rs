@@ -30,9 +30,7 @@ fn run(model: &Path, picture: &Path) -> Result<(), String> {
 
     // Compile: this happens once, ahead of time, usually with `xlac compile`.
     let start = Instant::now();
-    let mut options = xlac::CompileOptions::default();
-    options.shapes.insert("x".into(), vec![1, 3, HEIGHT as i64, WIDTH as i64]);
-    let compiled = xlac::compile(model, &options).map_err(|errors| errors[0].to_string())?;
+    let compiled = xlac::compile(model, &xlac::CompileOptions::default()).map_err(|errors| errors[0].to_string())?;
     let variant = &compiled.report.variants[0];
     println!("compiled {} kernels with {} in {:.0?}", variant.kernels, variant.backend, start.elapsed());
 

@@ -11,6 +11,8 @@
 //! [`data`] and compared by [`compare`]; [`commands`] is the command line, [`render`] its only voice.
 
 #![forbid(unsafe_code)]
+// Diagnostics are large, and errors are rare: a box around each would only be in the way.
+#![allow(clippy::result_large_err)]
 
 pub mod assemble;
 pub mod case;

@@ -116,3 +116,15 @@ fn misses_have_reasons() {
     assert_eq!((&*found[0].node, &*found[0].reason), ("Div_1", "its operands do not look like `(div ?x #c)`"));
     assert!(misses(&program, "canon/nothing", Numerics::Exact).is_err());
 }
+
+#[test]
+fn rewritten_examples() {
+    for rule in RULES {
+        let before = parse(rule.example);
+        let (after, _) = rewritten(&before, vec![rule]);
+        let shown = format!("{}\n---- becomes ----\n{}", text::print(&before), text::print(&after));
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots/rules" }, {
+            insta::assert_snapshot!(rule.name.replace('/', "__"), shown);
+        });
+    }
+}

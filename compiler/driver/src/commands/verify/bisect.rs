@@ -37,8 +37,8 @@ pub fn run(ui: &Arc<Ui>, args: &Args, model: &Path, inputs: &[Tensor]) -> Result
         start = end;
     }
     ui.result(&format!(
-        "none of {checked} intermediate values diverges when they are outputs themselves, which keeps some kernels from \
-         being fused: the difference then lies in a fused kernel"
+        "none of {checked} intermediate values diverges when they are outputs themselves, which keeps kernels from being \
+         fused: if an output differs, it is in a fused kernel"
     ));
     Ok(())
 }
