@@ -5,7 +5,7 @@
 //! reductions along the same axes (softmax, normalization), and backward over elementwise operands nobody else needs.
 //! Views (transpose, slice, broadcast, reshape) and constants belong to no group: whoever reads them reads through them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{Def, Graph, NodeId, RegionId, Users, ValueId};
@@ -102,6 +102,35 @@ struct Grouping<'a> {
     position: Vec<usize>,
     group_of: Vec<Option<usize>>,
     groups: Vec<Group>,
+    /// For nodes that use symbols bound by a node of the region: the values that binding needs.
+    symbol_reads: HashMap<NodeId, Vec<ValueId>>,
+    /// For every position, the last position of the groups that have a member there.
+    reach: PrefixMax,
+}
+
+/// The largest of the numbers stored at the first positions of a list; numbers only grow (a Fenwick tree).
+struct PrefixMax(Vec<usize>);
+
+impl PrefixMax {
+    /// Raises the number at `position` to at least `number`.
+    fn raise(&mut self, position: usize, number: usize) {
+        let mut i = position + 1;
+        while i < self.0.len() {
+            self.0[i] = self.0[i].max(number);
+            i += i & i.wrapping_neg();
+        }
+    }
+
+    /// The largest number at positions `0..=position`.
+    fn up_to(&self, position: usize) -> usize {
+        let mut i = position + 1;
+        let mut largest = 0;
+        while i > 0 {
+            largest = largest.max(self.0[i]);
+            i -= i & i.wrapping_neg();
+        }
+        largest
+    }
 }
 
 impl<'a> Grouping<'a> {
@@ -110,7 +139,8 @@ impl<'a> Grouping<'a> {
         for (i, n) in g.region(region).nodes.iter().enumerate() {
             position[n.0 as usize] = i;
         }
-        Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new() }
+        let reach = PrefixMax(vec![0; g.region(region).nodes.len() + 1]);
+        Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new(), symbol_reads: symbol_reads(g, region), reach }
     }
 
     fn start(&mut self, n: NodeId) {
@@ -154,6 +184,8 @@ impl<'a> Grouping<'a> {
         let members = &mut self.groups[id].members;
         let at = members.partition_point(|m| position[m.0 as usize] < position[n.0 as usize]);
         members.insert(at, n);
+        let last = members.last().map_or(0, |m| position[m.0 as usize]);
+        members.iter().for_each(|m| self.reach.raise(position[m.0 as usize], last));
     }
 
     /// True if `n`, a user of group `id`, can be computed in its kernel.
@@ -185,10 +217,11 @@ impl<'a> Grouping<'a> {
     /// True if no operand of `n` from outside depends on the group, and every one can be read where it is needed.
     fn operands_are_ready(&self, id: usize, n: NodeId) -> bool {
         let group = &self.groups[id];
-        self.g.node(n).inputs.iter().all(|&v| match self.g.value(v).def {
+        let operands = self.g.node(n).inputs.iter().all(|&v| match self.g.value(v).def {
             Def::Node(p, _) if group.members.contains(&p) => true,
             _ => !self.depends(v, group),
-        })
+        });
+        operands && self.symbol_reads.get(&n).is_none_or(|bound| bound.iter().all(|&v| !self.depends(v, group)))
     }
 
     /// True if `v` depends on a member of the group.
@@ -205,11 +238,13 @@ impl<'a> Grouping<'a> {
             if group.members.contains(&p) {
                 return true;
             }
-            // Nodes before the first member can still reach it through another group that was built out of order.
-            if let Some(other) = self.group_of[p.0 as usize] {
-                stack.extend(self.groups[other].members.iter().flat_map(|&m| self.reads(m)));
-            } else if at > first {
-                stack.extend(self.reads(p));
+            // What lies before the group cannot depend on it, unless a group reaches from there to behind it.
+            if at < first && self.reach.up_to(at) <= at {
+                continue;
+            }
+            match self.group_of[p.0 as usize] {
+                Some(other) => stack.extend(self.groups[other].members.iter().flat_map(|&m| self.reads(m))),
+                None => stack.extend(self.reads(p)),
             }
         }
         false
@@ -219,6 +254,7 @@ impl<'a> Grouping<'a> {
     fn reads(&self, n: NodeId) -> Vec<ValueId> {
         let node = self.g.node(n);
         let mut out = node.inputs.clone();
+        out.extend(self.symbol_reads.get(&n).into_iter().flatten());
         let mut regions = node.regions.clone();
         while let Some(r) = regions.pop() {
             let region = self.g.region(r);
@@ -368,6 +404,39 @@ impl<'a> Grouping<'a> {
         let mut slots: Vec<Option<Group>> = self.groups.into_iter().map(Some).collect();
         order.into_iter().map(|i| slots[i].take().expect("each group once")).collect()
     }
+}
+
+/// For every node of a region that uses symbols bound in it: what must be computed before they are bound.
+fn symbol_reads(g: &Graph, region: RegionId) -> HashMap<NodeId, Vec<ValueId>> {
+    let mut bound: HashMap<Symbol, Vec<ValueId>> = HashMap::new();
+    for &n in &g.region(region).nodes {
+        let node = g.node(n);
+        for s in xlac_ir::view::binds(&node.op) {
+            let values = if node.outputs.is_empty() { &node.inputs } else { &node.outputs };
+            bound.insert(s.clone(), values.clone());
+        }
+    }
+    let mut out = HashMap::new();
+    if bound.is_empty() {
+        return out;
+    }
+    for &n in &g.region(region).nodes {
+        let node = g.node(n);
+        let mut symbols = BTreeSet::new();
+        node.outputs.iter().for_each(|&v| g.ty(v).shape.iter().for_each(|d| d.symbols(&mut symbols)));
+        for (_, attr) in node.op.attrs() {
+            if let Attr::Dims(dims) = attr {
+                dims.iter().for_each(|d| d.symbols(&mut symbols));
+            }
+        }
+        let own = xlac_ir::view::binds(&node.op);
+        let reads: Vec<ValueId> =
+            symbols.iter().filter(|s| !own.contains(s)).filter_map(|s| bound.get(s)).flatten().copied().collect();
+        if !reads.is_empty() {
+            out.insert(n, reads);
+        }
+    }
+    out
 }
 
 /// The space with the reduced axes of size 1.

@@ -172,7 +172,8 @@ fn shape_overrides(graph: &GraphProto, b: &mut Builder) -> Res<HashMap<String, i
         let Some(shape) = tensor_shape(input) else { continue };
         ensure!(shape.dim.len() == sizes.len(), OVERRIDE, "input `{name}` has {} axes, not {}", shape.dim.len(), sizes.len());
         for (dim, &size) in shape.dim.iter().zip(sizes) {
-            if let (Some(DimValue::DimParam(p)), true) = (&dim.value, size >= 0) {
+            let Some(DimValue::DimParam(p)) = &dim.value else { continue };
+            if size >= 0 && !is_anonymous(p) {
                 let old = fixed.insert(p.clone(), size);
                 ensure!(old.is_none_or(|o| o == size), OVERRIDE, "`{}` cannot be both {} and {size}", clean(p), old.unwrap_or(0));
             }
@@ -216,6 +217,10 @@ fn input_type(input: &ValueInfoProto, b: &mut Builder, fixed: &HashMap<String, i
     Ok(ty)
 }
 
+/// True for names that say nothing: some exporters write `?` for every size they do not know, and these are not all the
+/// same size.
+fn is_anonymous(name: &str) -> bool { matches!(name, "" | "?") }
+
 fn input_dim(
     input: &str,
     axis: usize,
@@ -234,8 +239,7 @@ fn input_dim(
             let message = format!("axis {axis} of graph input `{input}` has size -1, taken as unknown");
             b.warnings.push(Diagnostic::warning(codes::BAD_DIM, message));
         }
-        // Some exporters write `?` for every size they do not know: these are not all the same size.
-        Some(DimValue::DimParam(name)) if !matches!(name.as_str(), "" | "?") => {
+        Some(DimValue::DimParam(name)) if !is_anonymous(name) => {
             if let Some(&n) = fixed.get(name) {
                 return Ok(Dim::from(n));
             }
