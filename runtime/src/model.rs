@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::artifact::{self, Artifact, LoadOptions, Metadata, Refusal, VariantInfo};
 use crate::check;
+use crate::device::arena::SCRATCH_ALIGN;
 use crate::device::cpu::{CodeImage, KernelFn};
 use crate::device::memory::{Block, FileBytes};
 use crate::error::{Error, Result};
@@ -215,7 +216,8 @@ impl Model {
                 scratch = size(launch.scratch)?.max(scratch);
             }
         }
-        Ok(total.saturating_add(scratch))
+        let stride = scratch.checked_next_multiple_of(SCRATCH_ALIGN as u64).unwrap_or(scratch);
+        Ok(total.saturating_add(stride))
     }
 
     /// Shapes of the outputs for inputs of these shapes; dims that depend on data are `None`.

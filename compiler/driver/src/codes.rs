@@ -69,13 +69,13 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("R0301", "the run was cancelled", "Somebody set the session's cancel flag."),
     ("R0302", "loops made too many trips", "Raise the loop fuel if that is intended."),
     ("R0303", "the memory ceiling is too low", "Raise it or use smaller shapes."),
-    ("X0501", "rewriting does not come to an end", "Rules undo each other: a fault of the optimizer. Please report it."),
-    ("X0502", "no rewrite rule of that name", "The help lists the rules."),
-    ("X0503", "a rewrite rule failed", "A fault of the optimizer. Please report it."),
-    ("X0504", "passes still changed the program", "The result is valid, only not as simple as it could be."),
-    ("X0505", "optimization stopped at its time limit", "The result is valid, only not as simple as it could be."),
-    ("X0506", "no pass of that name", "The help lists the passes."),
-    ("X0507", "a pass made the program invalid", "A fault of the optimizer. Please report it."),
+    ("X0721", "rewriting does not come to an end", "Rules undo each other: a fault of the optimizer. Please report it."),
+    ("X0722", "no rewrite rule of that name", "The help lists the rules."),
+    ("X0723", "a rewrite rule failed", "A fault of the optimizer. Please report it."),
+    ("X0724", "passes still changed the program", "The result is valid, only not as simple as it could be."),
+    ("X0725", "optimization stopped at its time limit", "The result is valid, only not as simple as it could be."),
+    ("X0726", "no pass of that name", "The help lists the passes."),
+    ("X0727", "a pass made the program invalid", "A fault of the optimizer. Please report it."),
 ];
 
 /// Every title and text of a code; crates may share one.

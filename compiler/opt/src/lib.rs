@@ -90,7 +90,7 @@ pub fn optimize(program: &mut Program, options: &mut Options) -> Result<Report, 
 pub fn misses(program: &Program, rule: &str, numerics: Numerics) -> Result<Vec<MissReport>, Diagnostic> {
     if !rules::RULES.iter().any(|r| r.name == rule) {
         let help = "`xlac explain --rules` lists them".to_string();
-        return Err(Diagnostic::error("X0502", format!("no rewrite rule is called `{rule}`")).help(help));
+        return Err(Diagnostic::error("X0722", format!("no rewrite rule is called `{rule}`")).help(help));
     }
     let mut options = Options { numerics, explain: Some(rule.into()), ..Options::default() };
     let report = optimize(&mut program.clone(), &mut options)?;

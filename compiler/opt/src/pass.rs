@@ -83,13 +83,13 @@ pub fn run_pipeline(program: &mut Program, options: &mut Options) -> Result<Repo
             // Every round leaves a valid program: one more would only simplify further.
             if round + 1 == stage.rounds && stage.rounds > 1 {
                 let text = format!("passes still changed the program after {} rounds", stage.rounds);
-                cx.report.notes.push(Diagnostic::warning("X0504", text));
+                cx.report.notes.push(Diagnostic::warning("X0724", text));
             }
         }
     }
     if cx.is_late() {
         let text = format!("optimization stopped after {:?}, its time limit", options.time_limit);
-        report.notes.push(Diagnostic::warning("X0505", text).help("raise the limit to let it finish"));
+        report.notes.push(Diagnostic::warning("X0725", text).help("raise the limit to let it finish"));
     }
     Ok(report)
 }
@@ -117,7 +117,7 @@ fn run_pass(
 fn check(program: &Program, pass: &str) -> Result<(), Diagnostic> {
     let broken = |errors: Vec<verify::VerifyError>| {
         let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        Diagnostic::error("X0507", format!("pass `{pass}` made the program invalid: {first}"))
+        Diagnostic::error("X0727", format!("pass `{pass}` made the program invalid: {first}"))
             .help("this is a fault of the compiler; `--fuel N` finds the rewrite, please report it")
     };
     verify::verify(program).map_err(broken)
@@ -130,7 +130,7 @@ fn chosen_passes(options: &Options) -> Result<Option<Vec<Stage>>, Diagnostic> {
         let found = passes::PASSES.iter().find(|p| p.name == name);
         let all = || passes::PASSES.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
         found.map(|p| Stage { passes: std::slice::from_ref(p), rounds: 1 }).ok_or_else(|| {
-            Diagnostic::error("X0506", format!("no pass is called `{name}`")).help(format!("there are {}", all()))
+            Diagnostic::error("X0726", format!("no pass is called `{name}`")).help(format!("there are {}", all()))
         })
     };
     names.iter().map(find).collect::<Result<_, _>>().map(Some)

@@ -77,12 +77,12 @@ pub fn rewrite(program: &mut Program, rules: &RuleSet, cx: &mut PassCx) -> Resul
         changed = true;
     }
     let text = format!("rules still changed the program after {SWEEPS} sweeps");
-    cx.report.notes.push(Diagnostic::warning("X0504", text));
+    cx.report.notes.push(Diagnostic::warning("X0724", text));
     Ok(changed)
 }
 
 fn endless(last: &str, rule: &str) -> Diagnostic {
-    Diagnostic::error("X0501", format!("rewriting does not come to an end: the last rules are `{last}` and `{rule}`"))
+    Diagnostic::error("X0721", format!("rewriting does not come to an end: the last rules are `{last}` and `{rule}`"))
         .help("this is a fault of the compiler; compile with `--fuel N` to get past it, and report it")
 }
 
@@ -208,7 +208,7 @@ impl Sweep<'_, '_, '_> {
         let old = self.program.graph.node(id).outputs[0];
         let ty = self.program.graph.ty(old).clone();
         let applied = edit.apply(self.program, region, &ty, loc);
-        let (nodes, new) = applied.map_err(|m| Diagnostic::error("X0503", format!("rule `{}`: {}", rule.name, m.0)))?;
+        let (nodes, new) = applied.map_err(|m| Diagnostic::error("X0723", format!("rule `{}`: {}", rule.name, m.0)))?;
         self.program.graph.region_mut(region).nodes.clear();
         self.count_new(region, &nodes);
         self.subst.replace(&mut self.program.graph, old, new);

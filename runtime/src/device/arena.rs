@@ -14,7 +14,7 @@ use crate::plan::{BufferId, Storage};
 use crate::pool::{Pool, Task};
 
 /// Keeps the scratch of two workers off each other's cache lines, prefetched neighbours included.
-const SCRATCH_ALIGN: usize = 128;
+pub(crate) const SCRATCH_ALIGN: usize = 128;
 
 /// Where every buffer is.
 pub(crate) struct Memory {

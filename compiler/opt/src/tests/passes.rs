@@ -220,7 +220,7 @@ fn fuel_stop_and_names() {
     assert_eq!(report.passes.last().unwrap().pass, "canonicalize");
     assert_eq!(report.rules["canon/neg_neg"], 1);
     let unknown = Options { passes: Some(vec!["inline".into()]), ..Options::default() };
-    assert_eq!(optimize(&mut program, &mut { unknown }).unwrap_err().code, "X0506");
+    assert_eq!(optimize(&mut program, &mut { unknown }).unwrap_err().code, "X0726");
 }
 
 #[test]
