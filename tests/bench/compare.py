@@ -2,7 +2,7 @@
 
 Usage: python compare.py XLAC MODEL... [--threads 1] [--rounds 3] [--seconds 1.0] [--json]
 
-A model is a .onnx file or a folder with model.onnx and test_data_set_0.
+A model is a .onnx file or a folder with model.onnx and test_data_set_0; FILE.onnx@INPUTS.npz gives the inputs.
 """
 
 import argparse
@@ -35,8 +35,11 @@ def session(model, threads):
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def feeds(sess, folder):
+def feeds(sess, folder, given):
     """Inputs of the test case, or made-up ones with symbolic dims of 1."""
+    if given:
+        arrays = np.load(given)
+        return {info.name: arrays[info.name] for info in sess.get_inputs()}
     data = folder / "test_data_set_0" if folder else None
     random = np.random.default_rng(0)
     out = {}
@@ -79,12 +82,14 @@ def save_inputs(inputs, path):
 
 
 def compare(args, model, scratch):
+    name, _, given = str(model).partition("@")
+    model = Path(name)
     folder = model if model.is_dir() else None
     file = model / "model.onnx" if folder else model
     artifact = scratch / "model.xlac"
     subprocess.run([args.xlac, "compile", "--quiet", str(file), "-o", str(artifact)], check=True)
     sess = session(file, args.threads)
-    inputs = feeds(sess, folder)
+    inputs = feeds(sess, folder, given)
     data = save_inputs(inputs, scratch / "inputs.npz")
     ours, theirs = [], []
     for _ in range(args.rounds):
@@ -104,7 +109,7 @@ def main():
     args = parser.parse_args()
     rows = []
     for model in args.models:
-        name = model.stem if model.is_file() else model.name
+        name = Path(str(model).partition("@")[0]).stem if ".onnx" in model.name else model.name
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 ours, theirs = compare(args, model, Path(scratch))
