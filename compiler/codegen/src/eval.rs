@@ -27,6 +27,9 @@ pub enum Leaf {
     },
 }
 
+/// A result of a kernel: the value, where it goes, its element type there, and one stride per loop.
+pub type Out = (ValueId, Buf, DType, Vec<Dim>);
+
 /// A point of the iteration space.
 pub struct Point<'a> {
     /// The graph.
@@ -59,6 +62,17 @@ impl Point<'_> {
         };
         self.known.insert(v, x);
         x
+    }
+
+    /// Computes and stores every result at this point.
+    pub fn store(&mut self, kb: &mut Kb, outs: &[Out]) {
+        for (v, buf, dtype, strides) in outs {
+            let x = self.value(kb, *v);
+            let x = kb.k.convert(x, *dtype);
+            let x = kb.k.widen(x, self.lanes);
+            let at = kb.address(&self.index, strides);
+            kb.store(*buf, at, strides.last().unwrap_or(&Dim::ONE), x, self.count);
+        }
     }
 
     fn leaf(&mut self, kb: &mut Kb, leaf: &Leaf) -> Val {

@@ -27,7 +27,7 @@ use xlac_ir::ops::{Conv, ConvTranspose, MatMul};
 use xlac_ir::DType;
 
 use crate::CompileError;
-use crate::eval::{Leaf, Point};
+use crate::eval::{Leaf, Out, Point};
 use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
 use crate::kernels::map;
@@ -215,7 +215,7 @@ struct Emitter<'a> {
     dtype: DType,
     tile: Tile,
     leaves: HashMap<ValueId, Leaf>,
-    outs: Vec<(ValueId, Buf, DType, Vec<Dim>)>,
+    outs: Vec<Out>,
     spill: Option<Buf>,
     /// Scratch memory for totals, if long sums are split into chains.
     totals: Option<Buf>,

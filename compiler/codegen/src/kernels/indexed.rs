@@ -16,7 +16,7 @@ use crate::CompileError;
 use crate::eval;
 use crate::group::Group;
 use crate::kb::{Kb, Place};
-use crate::kernels::{CHECK_INDEX, map};
+use crate::kernels::{map, scatter};
 use crate::lower::{Cost, Lowering};
 
 /// An index along one axis: `base + lane * step`.
@@ -174,15 +174,7 @@ impl Reader<'_, '_> {
 
     /// A computed index, counted from the end if negative, checked against the size of its axis.
     fn checked(&mut self, kb: &mut Kb, j: Val, size: &Dim) -> Ix {
-        let n = kb.dim(size);
-        let zero = kb.k.int(0);
-        let j = kb.k.convert(j, DType::I64);
-        let wrapped = kb.k.add(j, n);
-        let negative = kb.k.cmp(Pred::Lt, j, zero);
-        let j = kb.k.select(negative, wrapped, j);
-        let ok = kb.within(j, zero, n);
-        kb.k.check(ok, CHECK_INDEX);
-        Ix { base: j, step: 0 }
+        Ix { base: scatter::checked_index(kb, j, size), step: 0 }
     }
 
     fn gather_nd(&mut self, kb: &mut Kb, node: &Node, batch: usize, at: &[Ix]) -> Val {

@@ -14,7 +14,7 @@ use xlac_ir::ops::{Conv, Pool};
 use xlac_ir::DType;
 
 use crate::CompileError;
-use crate::eval::{Leaf, Point};
+use crate::eval::{Leaf, Out, Point};
 use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
 use crate::kernels::{contract, map};
@@ -141,7 +141,7 @@ struct Emitter<'a> {
     x: Buf,
     w: Option<Buf>,
     leaves: HashMap<ValueId, Leaf>,
-    outs: Vec<(ValueId, Buf, DType, Vec<Dim>)>,
+    outs: Vec<Out>,
     lanes: u32,
     masked: bool,
     /// Pixels in registers at once.
@@ -278,13 +278,7 @@ impl Emitter<'_> {
             let known = HashMap::from([(self.anchor, kb.k.convert(x, self.dtype))]);
             let index = [rows, &[pixel, c]].concat();
             let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes, count, known };
-            for (v, buf, dtype, strides) in &self.outs {
-                let x = point.value(kb, *v);
-                let x = kb.k.convert(x, *dtype);
-                let x = kb.k.widen(x, lanes);
-                let at = kb.address(&point.index, strides);
-                kb.store(*buf, at, strides.last().expect("a channel axis"), x, count);
-            }
+            point.store(kb, &self.outs);
         }
     }
 

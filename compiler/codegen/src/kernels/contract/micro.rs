@@ -256,13 +256,7 @@ impl Emitter<'_> {
             let value = kb.k.convert(acc, self.dtype);
             let known = HashMap::from([(self.anchor, value)]);
             let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes, count, known };
-            for (v, buf, dtype, strides) in &self.outs {
-                let x = point.value(kb, *v);
-                let x = kb.k.convert(x, *dtype);
-                let x = kb.k.widen(x, lanes);
-                let at = kb.address(&point.index, strides);
-                kb.store(*buf, at, strides.last().expect("a column"), x, count);
-            }
+            point.store(kb, &self.outs);
         }
     }
 }
