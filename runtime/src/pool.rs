@@ -87,6 +87,8 @@ struct Shared {
     failed_check: AtomicI64,
     failed_tile: AtomicI64,
     in_run: AtomicBool,
+    /// Workers that have begun to wait for tasks.
+    started: AtomicU32,
     spins: bool,
 }
 
@@ -116,6 +118,7 @@ impl Pool {
             failed_check: AtomicI64::new(0),
             failed_tile: AtomicI64::new(i64::MAX),
             in_run: AtomicBool::new(false),
+            started: AtomicU32::new(0),
             // Spinning threads that outnumber the processors would keep each other from working.
             spins: wanted <= crate::threads::available(),
         });
@@ -127,6 +130,10 @@ impl Pool {
                 Ok(handle) => workers.push((handle.thread().clone(), Some(handle))),
                 Err(_) => break,
             }
+        }
+        // A starting thread allocates its own bookkeeping: that must not happen during a run.
+        while shared.started.load(Ordering::Acquire) < workers.len() as u32 {
+            std::thread::yield_now();
         }
         Pool { shared, workers }
     }
@@ -243,6 +250,7 @@ impl Drop for Pool {
 /// Life of a worker; participant number `worker`, from 1.
 fn work(shared: &Shared, worker: usize) {
     let mailbox = &shared.mailboxes[worker - 1].0;
+    shared.started.fetch_add(1, Ordering::AcqRel);
     loop {
         match wait(shared, mailbox) {
             STOPPED => return,
