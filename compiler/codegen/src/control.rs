@@ -12,7 +12,7 @@ use crate::CompileError;
 use crate::group::Group;
 use crate::kb::Place;
 use crate::kernels::map;
-use crate::lower::{Lowering, bytes, storage_dtype};
+use crate::lower::{Lowering, bytes};
 use crate::plan::{BufferId, Host, Operand, Routine, Step, Storage};
 use crate::view::{Layout, View};
 
@@ -127,7 +127,7 @@ pub fn repeat(l: &mut Lowering, group: &Group, op: &Loop) -> Result<(), CompileE
     }
     let scans: Vec<(ValueId, BufferId)> = node.outputs[op.carried..].iter().map(|&v| {
         let ty = l.g.ty(v).clone();
-        let dtype = storage_dtype(ty.dtype);
+        let dtype = l.storage(ty.dtype);
         let buffer = l.buffer(Storage::Heap, bytes(&ty.shape, dtype));
         l.set_place(v, Place { buffer, view: View::dense(&ty.shape, Layout::RowMajor), dtype });
         (v, buffer)

@@ -14,7 +14,7 @@ use xlac_ir::DType;
 use crate::eval::Leaf;
 use crate::group::{self, Group, Kind};
 use crate::kb::{Kb, Place};
-use crate::kernels;
+use crate::kernels::{self, map};
 use crate::layout::Halo;
 use crate::pack::{Blob, Pack, Source};
 use crate::plan::{Buffer, BufferId, Io, Launch, Plan, Step, Storage};
@@ -93,6 +93,17 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Element type a value is kept in between kernels: on CPUs narrow floats as f32, rounded when they are computed.
+    pub fn storage(&self, dtype: DType) -> DType {
+        match dtype {
+            DType::F16 | DType::BF16 if !self.target.is_gpu() => DType::F32,
+            t => t,
+        }
+    }
+
+    /// How the target walks iteration spaces.
+    pub fn walk(&self) -> map::Walk { map::Walk { masked: self.target.masked_memory, fine: self.target.is_gpu() } }
+
     /// True if kernels must follow the contract's order of operations to the letter.
     pub fn exact(&self) -> bool { self.options.numerics == Numerics::Exact }
 
@@ -143,7 +154,7 @@ impl<'a> Lowering<'a> {
     pub fn temp(&mut self, ty: &Type) -> Place { self.temp_in(ty, Layout::RowMajor) }
 
     fn temp_in(&mut self, ty: &Type, layout: Layout) -> Place {
-        let dtype = storage_dtype(ty.dtype);
+        let dtype = self.storage(ty.dtype);
         let buffer = self.buffer(Storage::Temp, bytes(&ty.shape, dtype));
         Place { buffer, view: View::dense(&ty.shape, layout), dtype }
     }
@@ -187,7 +198,7 @@ impl<'a> Lowering<'a> {
 
     fn group(&mut self, group: &Group) -> Result<(), CompileError> {
         match &group.kind {
-            Kind::Map => kernels::map::lower(self, group),
+            Kind::Map => map::lower(self, group),
             Kind::Indexed => kernels::indexed::lower(self, group),
             Kind::Rows(axes) => kernels::rows::lower(self, group, axes),
             Kind::Template => kernels::template(self, group),
@@ -239,7 +250,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn constant_place(&mut self, source: Source, ty: &Type) -> Place {
-        let dtype = storage_dtype(ty.dtype);
+        let dtype = self.storage(ty.dtype);
         let buffer = self.blob(Blob { source, pack: Pack::Plain, dtype });
         Place { buffer, view: View::dense(&ty.shape, Layout::RowMajor), dtype }
     }
@@ -266,7 +277,7 @@ impl<'a> Lowering<'a> {
     pub fn whole_buffer(&mut self, v: ValueId) -> Place {
         let place = self.row_major(v);
         // Inputs and outputs of narrow floats have another element type than values between kernels.
-        if place.view.offset.is(0) && place.dtype == storage_dtype(place.dtype) {
+        if place.view.offset.is(0) && place.dtype == self.storage(place.dtype) {
             return place;
         }
         let to = self.temp(self.g.ty(v));
@@ -278,7 +289,7 @@ impl<'a> Lowering<'a> {
     pub fn copy(&mut self, v: ValueId, to: &Place) {
         let shape = self.g.ty(v).shape.clone();
         let loc = self.g.producer(v).map(|n| n.loc.clone()).unwrap_or_default();
-        kernels::map::emit(self, "copy", &shape, &[(v, to.clone())], &HashSet::new(), &loc);
+        map::emit(self, "copy", &shape, &[(v, to.clone())], &HashSet::new(), &loc);
     }
 
     /// How a value is read from a kernel over `space`; `order` maps the kernel's loops to axes of the space.
@@ -311,7 +322,7 @@ impl<'a> Lowering<'a> {
         for (s, (b, a)) in halo.before.iter().zip(&halo.after).enumerate() {
             shape[2 + s] = &shape[2 + s] + &Dim::from(b + a);
         }
-        let dtype = storage_dtype(ty.dtype);
+        let dtype = self.storage(ty.dtype);
         let buffer = self.buffer(Storage::Temp, bytes(&shape, dtype));
         let whole = View::dense(&shape, Layout::ChannelsLast);
         let mut inside = whole.clone();
@@ -324,7 +335,7 @@ impl<'a> Lowering<'a> {
                 slab[2 + s] = Dim::from(size);
                 view.offset = &view.offset + &(&from * &whole.strides[2 + s]);
                 let place = Place { buffer, view, dtype };
-                kernels::map::fill(self, &slab, &place, Const::number(dtype, 0.0));
+                map::fill(self, &slab, &place, Const::number(dtype, 0.0));
             }
             inside.offset = &inside.offset + &(&Dim::from(halo.before[s]) * &whole.strides[2 + s]);
             shape[2 + s] = ty.shape[2 + s].clone();
@@ -364,7 +375,7 @@ impl<'a> Lowering<'a> {
     /// The graph output a value of the body is computed straight into.
     fn output_slot(&self, v: ValueId) -> Option<usize> {
         let slot = self.g.outputs().iter().position(|&o| o == v)?;
-        let narrow = storage_dtype(self.g.ty(v).dtype) != self.g.ty(v).dtype;
+        let narrow = self.storage(self.g.ty(v).dtype) != self.g.ty(v).dtype;
         // Narrow floats that are read again stay f32; heap outputs are sized when they are first written.
         (!(narrow && !self.users[v.0 as usize].nodes.is_empty())).then_some(slot)
     }
@@ -406,7 +417,7 @@ impl<'a> Lowering<'a> {
                 let offset = &place.view.offset + &(&start * &place.view.strides[axis]);
                 let part = Place { view: View { offset, strides: place.view.strides.clone() }, ..place.clone() };
                 let shape = self.g.ty(v).shape.clone();
-                kernels::map::emit(self, "concat", &shape, &[(v, part)], &HashSet::new(), &node.loc);
+                map::emit(self, "concat", &shape, &[(v, part)], &HashSet::new(), &node.loc);
             }
             start = &start + &self.g.ty(v).shape[axis];
         }
@@ -488,14 +499,6 @@ pub struct Cost {
 
 /// Bytes of a dense value.
 pub fn bytes(shape: &[Dim], dtype: DType) -> Dim { &Dim::product(shape) * &Dim::from(dtype.size()) }
-
-/// Element type a value is kept in between kernels: narrow floats as f32, rounded when they are computed.
-pub fn storage_dtype(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::BF16 => DType::F32,
-        t => t,
-    }
-}
 
 /// Values used in another region than the one that defines them.
 fn escaping(g: &Graph) -> HashSet<ValueId> {

@@ -18,6 +18,7 @@ fn machine() -> Target {
         masked_memory: true,
         broadcast_fma: false,
         cache_bytes: [32 << 10, 1 << 20, 4 << 20],
+        gpu: None,
     }
 }
 

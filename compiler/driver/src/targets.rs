@@ -137,6 +137,7 @@ pub fn describe(name: String, arch: &str, cpu: &str, features: Vec<String>, cach
         broadcast_fma: wide,
         features,
         cache_bytes,
+        gpu: None,
     }
 }
 

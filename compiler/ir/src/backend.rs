@@ -24,23 +24,56 @@ pub struct Target {
     pub broadcast_fma: bool,
     /// Data cache sizes in bytes: first level, second level, and the share of the last level one core may count on.
     pub cache_bytes: [u64; 3],
+    /// What makes it a GPU; none for CPUs.
+    pub gpu: Option<Gpu>,
+}
+
+/// Capabilities of a GPU: kernels are built for the least of a family, so that one artifact serves all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Multiprocessors of a typical member; tiles are chosen so that they are busy.
+    pub multiprocessors: u32,
+    /// Shared memory a tile may use, in bytes.
+    pub shared_bytes: u32,
+    /// Registers of 32 bits a thread may use.
+    pub thread_registers: u32,
 }
 
 impl Target {
     /// Lanes of a vector register for an element type.
     pub fn lanes(&self, dtype: DType) -> u32 { (self.vector_bytes / dtype.compute().size() as u32).max(1) }
 
+    /// True if tiles are run by blocks of threads.
+    pub fn is_gpu(&self) -> bool { self.gpu.is_some() }
+
     /// True if `feature` may be used.
     pub fn has(&self, feature: &str) -> bool { self.features.iter().any(|f| f == feature) }
 }
 
-/// Position-independent machine code without relocations or outside symbols.
+/// Code of a list of kernels: for CPUs position-independent machine code without relocations or outside symbols, for GPUs
+/// the text of one module, whose entry points are found by the kernels' names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Image {
     /// Code and its constants; mapped at a 4096-byte boundary, readable and executable.
     pub bytes: Vec<u8>,
-    /// Offset of the entry point of each kernel, in the order they were given.
+    /// Offset of the entry point of each kernel, in the order they were given; 0 for GPUs.
     pub entries: Vec<u64>,
+    /// How each kernel's tiles become blocks; empty for CPUs.
+    pub blocks: Vec<BlockShape>,
+}
+
+/// How the tiles of a launch become blocks of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockShape {
+    /// Threads of a block.
+    pub threads: u32,
+    /// Tiles a block runs: more than one where a thread runs a whole tile.
+    pub tiles: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: u32,
+    /// True if the grid may be smaller than the tiles, because the kernel strides over them; so does one that needs
+    /// scratch memory outside of the chip.
+    pub strided: bool,
 }
 
 /// Why a backend could not compile.

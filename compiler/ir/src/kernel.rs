@@ -16,9 +16,11 @@ use crate::dtype::DType;
 
 pub mod build;
 pub mod interp;
+pub mod team;
 pub mod text;
 pub mod verify;
 pub use build::KernelBuilder;
+pub use team::{Lane, TeamInstr, TeamStmt, WARP};
 
 /// An SSA value of a kernel: index into [`Kernel::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +62,17 @@ pub struct Param {
     pub noalias: bool,
 }
 
-/// Memory private to the worker that runs a tile; its contents do not survive the tile.
+/// Whose scratch memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Space {
+    /// The thread's that runs the tile, or takes part in it.
+    #[default]
+    Private,
+    /// The tile's: all its threads use it.
+    Shared,
+}
+
+/// Working memory of a tile; its contents do not survive the tile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scratch {
     /// Name in the text form.
@@ -69,6 +81,8 @@ pub struct Scratch {
     pub dtype: DType,
     /// Elements.
     pub len: ScratchLen,
+    /// Whose it is; shared scratch has a constant length.
+    pub space: Space,
 }
 
 /// Length of a scratch buffer in elements.
@@ -93,6 +107,8 @@ pub struct Kernel {
     pub scratch: Vec<Scratch>,
     /// Type of every value.
     pub values: Vec<VType>,
+    /// Threads that run a tile together; 1 on CPUs. See [`team`].
+    pub threads: u32,
     /// The tile task.
     pub body: Block,
     /// ONNX nodes it computes and remarks, shown as comments.
@@ -132,6 +148,8 @@ pub enum Stmt {
         /// Returned otherwise; not 0.
         code: u32,
     },
+    /// Something the threads of a tile do together.
+    Team(TeamStmt),
 }
 
 /// A counted loop.
@@ -266,6 +284,8 @@ pub enum Instr {
         /// i64 scalar: number of leading lanes to read; none means all.
         count: Option<Val>,
     },
+    /// Something the threads of a tile do together.
+    Team(TeamInstr),
 }
 
 macro_rules! mnemonics {
@@ -397,6 +417,35 @@ impl Const {
     pub fn as_i64(self) -> i64 {
         let shift = 64 - self.dtype.bits();
         if self.dtype.is_signed() { ((self.bits << shift) as i64) >> shift } else { self.bits as i64 }
+    }
+}
+
+impl Instr {
+    /// True for the instructions that read memory.
+    pub fn is_load(&self) -> bool {
+        let matrix = matches!(self, Instr::Team(TeamInstr::LoadMatrix { .. }));
+        matrix || matches!(self, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. })
+    }
+
+    /// Values it reads.
+    pub fn operands(&self) -> Vec<Val> {
+        match self {
+            Instr::Const(_) | Instr::Tile | Instr::Dim(_) => Vec::new(),
+            Instr::Un(_, a)
+            | Instr::Convert(a)
+            | Instr::Bitcast(a)
+            | Instr::Splat(a)
+            | Instr::Iota(a)
+            | Instr::Extract(a, _)
+            | Instr::Slice(a, _) => vec![*a],
+            Instr::Bin(_, a, b) | Instr::Cmp(_, a, b) | Instr::Concat(a, b) => vec![*a, *b],
+            Instr::Fma(a, b, c) | Instr::Select(a, b, c) => vec![*a, *b, *c],
+            Instr::Load { index, count, .. } | Instr::Gather { index, count, .. } => {
+                [*index].into_iter().chain(*count).collect()
+            }
+            Instr::LoadStrided { index, stride, count, .. } => [*index, *stride].into_iter().chain(*count).collect(),
+            Instr::Team(instr) => instr.operands(),
+        }
     }
 }
 

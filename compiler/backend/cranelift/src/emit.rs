@@ -25,6 +25,9 @@ use crate::hoist::{self, Hoisted};
 use crate::isa::Caps;
 use rep::Rep;
 
+/// Why a kernel made for a GPU cannot run here.
+const NO_TEAM: &str = "a processor runs a tile with one thread";
+
 /// What stands in the way, as text.
 pub type Result<T> = std::result::Result<T, String>;
 
@@ -187,6 +190,7 @@ impl<'a> Emitter<'a> {
                 self.emit_if(i)
             }
             Stmt::Check { cond, code } => self.check(*cond, *code),
+            Stmt::Team(_) => Err(NO_TEAM.into()),
         }
     }
 
@@ -330,6 +334,7 @@ impl<'a> Emitter<'a> {
                 Ok(self.concat(&a, &b))
             }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(ty, instr),
+            Instr::Team(_) => Err(NO_TEAM.into()),
         }
     }
 

@@ -63,8 +63,8 @@ fn split(
     let (mut before, mut rest) = (Vec::new(), Vec::new());
     for stmt in stmts {
         match &stmt {
-            Stmt::Let(v, instr) if !is_load(instr) && may(*v, instr) => {
-                let fixed = operands(instr).iter().all(|o| !varying.contains(o));
+            Stmt::Let(v, instr) if !instr.is_load() && may(*v, instr) => {
+                let fixed = instr.operands().iter().all(|o| !varying.contains(o));
                 if fixed {
                     varying.remove(v);
                     before.push(stmt);
@@ -94,33 +94,8 @@ fn define_all(b: &Block, into: &mut HashSet<Val>) {
                 define_all(&i.then, into);
                 define_all(&i.els, into);
             }
-            Stmt::Store { .. } | Stmt::Check { .. } => {}
+            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
         }
-    }
-}
-
-/// True for the instructions that read memory.
-pub fn is_load(instr: &Instr) -> bool {
-    matches!(instr, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. })
-}
-
-/// Values an instruction reads.
-pub fn operands(instr: &Instr) -> Vec<Val> {
-    match instr {
-        Instr::Const(_) | Instr::Tile | Instr::Dim(_) => Vec::new(),
-        Instr::Un(_, a)
-        | Instr::Convert(a)
-        | Instr::Bitcast(a)
-        | Instr::Splat(a)
-        | Instr::Iota(a)
-        | Instr::Extract(a, _)
-        | Instr::Slice(a, _) => vec![*a],
-        Instr::Bin(_, a, b) | Instr::Cmp(_, a, b) | Instr::Concat(a, b) => vec![*a, *b],
-        Instr::Fma(a, b, c) | Instr::Select(a, b, c) => vec![*a, *b, *c],
-        Instr::Load { index, count, .. } | Instr::Gather { index, count, .. } => {
-            [*index].into_iter().chain(*count).collect()
-        }
-        Instr::LoadStrided { index, stride, count, .. } => [*index, *stride].into_iter().chain(*count).collect(),
     }
 }
 

@@ -17,6 +17,9 @@ use xlac_ir::DType;
 use xlac_ir::backend::Target;
 use xlac_ir::kernel::*;
 
+/// Why a kernel made for a GPU cannot run here.
+const NO_TEAM: &str = "a processor runs a tile with one thread";
+
 /// What the emitter must know of the instruction set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Isa {
@@ -209,6 +212,7 @@ impl<'a> Emitter<'a> {
                 self.check(*cond, *code);
                 Ok(())
             }
+            Stmt::Team(_) => Err(NO_TEAM.into()),
         })
     }
 
@@ -357,6 +361,7 @@ impl<'a> Emitter<'a> {
                 self.load_strided(buf, (index, offset), stride, t.lanes, count)
             }
             Instr::Gather { buf, index, offset, count } => self.gather(buf, (index, offset), t.lanes, count),
+            Instr::Team(_) => return Err(NO_TEAM.into()),
         };
         self.vals[v.0 as usize] = text;
         Ok(())

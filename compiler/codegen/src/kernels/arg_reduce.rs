@@ -54,8 +54,8 @@ pub fn lower(l: &mut Lowering, group: &Group, op: &ArgReduce) -> Result<(), Comp
     let across = to_inner.is(1) && from_inner.is(1) && !dims.is_empty();
     let lanes = if across { map::fit_lanes(full, dims.last(), l.target.masked_memory) } else { 1 };
     let along = !across && line.stride.is(1) && line.n.as_const().is_some_and(|n| n >= 2 * i64::from(full));
-    let masked = l.target.masked_memory;
-    let tiles = map::nest_sized(&mut kb, &dims, lanes, masked, hint(&line.n), |kb, index, lanes, count| {
+    let walk = l.walk();
+    let tiles = map::nest_sized(&mut kb, &dims, lanes, walk, hint(&line.n), |kb, index, lanes, count| {
         let base = kb.address(&index, &from_others);
         let position = if along { line.along(kb, base, full) } else { line.across(kb, base, &from_inner, lanes, count) };
         let write = kb.address(&index, &to_others);

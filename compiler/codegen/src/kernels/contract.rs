@@ -31,7 +31,7 @@ use crate::eval::{Leaf, Out, Point};
 use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
 use crate::kernels::map;
-use crate::lower::{Cost, Lowering, bytes, storage_dtype};
+use crate::lower::{Cost, Lowering, bytes};
 use crate::memory::hint;
 use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;

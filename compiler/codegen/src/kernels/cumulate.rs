@@ -40,8 +40,8 @@ pub fn lower(l: &mut Lowering, group: &Group, op: &Cumulate) -> Result<(), Compi
     let (from_axis, to_axis) = (from.view.strides[op.axis].clone(), to.view.strides[op.axis].clone());
     let inner = |strides: &[Dim]| strides.last().cloned().unwrap_or(Dim::ONE);
     let (from_inner, to_inner) = (inner(&from_others), inner(&to_others));
-    let masked = l.target.masked_memory;
-    let tiles = map::nest_sized(&mut kb, &dims, lanes, masked, hint(n), |kb, index, lanes, count| {
+    let walk = l.walk();
+    let tiles = map::nest_sized(&mut kb, &dims, lanes, walk, hint(n), |kb, index, lanes, count| {
         let read = kb.address(&index, &from_others);
         let write = kb.address(&index, &to_others);
         let start = kb.k.splat_const(op.f.neutral(compute), lanes);

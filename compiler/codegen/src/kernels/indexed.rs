@@ -46,7 +46,7 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
         }
         _ => 1,
     };
-    let masked = l.target.masked_memory;
+    let walk = l.walk();
     let members = l.members(group);
     // Places must be known before the kernel is built: looking one up may emit a copy.
     let mut places = HashMap::new();
@@ -56,7 +56,7 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
             places.insert(v, place);
         }
     }
-    let tiles = map::nest(&mut kb, &dims, lanes, masked, |kb, index, lanes, count| {
+    let tiles = map::nest(&mut kb, &dims, lanes, walk, |kb, index, lanes, count| {
         let mut at = vec![Ix { base: kb.k.int(0), step: 0 }; space.len()];
         for (i, &axis) in order.iter().enumerate() {
             let step = i64::from(i + 1 == order.len() && lanes > 1);

@@ -130,7 +130,7 @@ pub fn emit(
     };
     let unit = outs.iter().all(|o| o.strides.last().is_none_or(|s| s.is(1)));
     let lanes = if unit { lanes_for(l, dims.last(), &outs) } else { 1 };
-    let tiles = nest(&mut kb, &dims, lanes, l.target.masked_memory, body);
+    let tiles = nest(&mut kb, &dims, lanes, l.walk(), body);
     let tile_ns = (&(&flops + &traffic)).floor_div(&Dim::from(16i64));
     let tile_ns = if tiles.is(0) { tile_ns } else { tile_ns.floor_div(&tiles.at_least(&Dim::ONE)) };
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, loc);
@@ -153,16 +153,25 @@ pub fn fit_lanes(full: u32, inner: Option<&Dim>, masked: bool) -> u32 {
     }
 }
 
+/// How a target walks an iteration space.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// A vector of which only some lanes are valid costs about as much as a whole one.
+    pub masked: bool,
+    /// A tile is one vector, which a thread of a GPU computes; else it is large enough to hide the pool's bookkeeping.
+    pub fine: bool,
+}
+
 /// Emits the loops of a kernel over `dims` around `body`, which gets the index (that of lane 0 last), the number of lanes
 /// and the number of valid ones. Returns the number of tiles.
 pub fn nest(
     kb: &mut Kb,
     dims: &[Dim],
     lanes: u32,
-    masked: bool,
+    walk: Walk,
     body: impl FnMut(&mut Kb, Vec<Val>, u32, Option<Val>),
 ) -> Dim {
-    nest_sized(kb, dims, lanes, masked, 1, body)
+    nest_sized(kb, dims, lanes, walk, 1, body)
 }
 
 /// [`nest`] for bodies that do the work of `weight` elements.
@@ -170,7 +179,7 @@ pub fn nest_sized(
     kb: &mut Kb,
     dims: &[Dim],
     lanes: u32,
-    masked: bool,
+    walk: Walk,
     weight: i64,
     mut body: impl FnMut(&mut Kb, Vec<Val>, u32, Option<Val>),
 ) -> Dim {
@@ -179,6 +188,12 @@ pub fn nest_sized(
         body(kb, Vec::new(), 1, None);
         return Dim::ONE;
     };
+    if walk.fine {
+        let (tiles, index, count) = vector_of_tile(kb, dims, lanes);
+        body(kb, index, lanes, count);
+        return tiles;
+    }
+    let masked = walk.masked;
     let tile = kb.k.tile();
     if outer.is_empty() {
         // A multiple of every number of lanes.
@@ -213,6 +228,25 @@ pub fn nest_sized(
     });
     kb.end_loops(loops);
     tiles
+}
+
+/// One tile for each vector of `lanes` along the last of `dims`: the number of tiles, the index of lane 0 and the number of
+/// valid lanes.
+pub fn vector_of_tile(kb: &mut Kb, dims: &[Dim], lanes: u32) -> (Dim, Vec<Val>, Option<Val>) {
+    let width = i64::from(lanes);
+    let (inner, outer) = dims.split_last().expect("an axis");
+    let grid = [outer, &[inner.ceil_div(&Dim::from(width))]].concat();
+    let tile = kb.k.tile();
+    let mut index = kb.unflatten(tile, &grid);
+    let at = index.pop().expect("a vector");
+    let first = kb.k.mul_int(at, width);
+    index.push(first);
+    let whole = lanes == 1 || inner.as_const().is_some_and(|n| n % width == 0);
+    let count = (!whole).then(|| {
+        let n = kb.dim(inner);
+        kb.k.sub(n, first)
+    });
+    (Dim::product(&grid), index, count)
 }
 
 /// A loop over `lo..hi` in steps of `lanes` with its tail; `exact` says that the length is a multiple of the lanes.
@@ -275,9 +309,10 @@ pub fn fill(l: &mut Lowering, shape: &[Dim], place: &Place, value: Const) {
     let unit = access[0].last().is_none_or(|s| s.is(1));
     let full = (l.target.vector_bytes / place.dtype.size() as u32).max(1);
     let lanes = if unit { fit_lanes(full, dims.last(), l.target.masked_memory) } else { 1 };
-    let tiles = nest(&mut kb, &dims, lanes, l.target.masked_memory, |kb, index, lanes, count| {
+    let tiles = nest(&mut kb, &dims, lanes, l.walk(), |kb, index, lanes, count| {
         let at = kb.address(&index, &access[0]);
         let x = kb.k.splat_const(value, lanes);
+        let x = kb.k.convert(x, place.dtype);
         let stride = access[0].last().cloned().unwrap_or(Dim::ONE);
         kb.store(buf, at, &stride, x, count);
     });

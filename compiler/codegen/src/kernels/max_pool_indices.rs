@@ -27,7 +27,7 @@ pub fn lower(l: &mut Lowering, group: &Group, op: &MaxPoolIndices) -> Result<(),
     let (src, dst) = (kb.read(&x), kb.write(&to));
     let window: usize = op.kernel.iter().product();
     let search = Search { op, src, x: &x, shape: &shape };
-    let tiles = map::nest_sized(&mut kb, &results, 1, false, window.max(1) as i64, |kb, index, _, count| {
+    let tiles = map::nest_sized(&mut kb, &results, 1, l.walk(), window.max(1) as i64, |kb, index, _, count| {
         let position = search.window(kb, &index);
         let at = kb.address(&index, &to.view.strides);
         kb.k.store(dst, at, 0, position, count);

@@ -5,6 +5,9 @@
 //! recurrence weights are packed at compile time as `[direction][panel][k][gate][panel width]` and read front to back, and
 //! the cell, elementwise over the hidden units. State and sums live in scratch memory in the type the op computes in.
 //!
+//! On a GPU a tile is a block: its threads divide the hidden units among them and meet at barriers, state and sums are in
+//! shared memory, and a panel is as wide as the hidden units, so that neighbouring threads read neighbouring weights.
+//!
 //! Every sum is one chain of multiply-adds in order, as the op says, so `exact` and `fast` share the kernel. Rows, gates
 //! and panel width make at least 8 chains. Limit: the recurrence weights come from the second-level cache once a step for
 //! every group of rows.
@@ -14,6 +17,7 @@ mod steps;
 use xlac_ir::DType;
 use xlac_ir::dim::Dim;
 use xlac_ir::graph::ValueId;
+use xlac_ir::kernel::WARP;
 use xlac_ir::ops::Rnn;
 use xlac_ir::ops::rnn::Cell;
 use xlac_ir::ops::rnn::cell::Step;
@@ -52,7 +56,8 @@ pub fn lower(l: &mut Lowering, group: &Group, op: &Rnn) -> Result<(), CompileErr
         lengths: op.lengths.then(|| place(node.inputs.len() - 1)),
         xw,
     };
-    let layer = Layer { op, t: t.clone(), n: n.clone(), dtype, acc, shape, masked: l.target.masked_memory };
+    let team = team(l, &shape, acc);
+    let layer = Layer { op, t: t.clone(), n: n.clone(), dtype, acc, shape, masked: l.target.masked_memory, team };
     let steps: Vec<Step> = (0..op.directions()).map(|d| Step::new(op, d)).collect();
     // Directions with equal activations are tiles of one kernel.
     if steps.iter().all(|s| *s == steps[0]) {
@@ -81,6 +86,9 @@ struct Shape {
 
 impl Shape {
     fn choose(l: &Lowering, op: &Rnn, n: &Dim, acc: DType) -> Shape {
+        if l.target.is_gpu() {
+            return Shape::of_blocks(l, op, n);
+        }
         let full = l.target.lanes(acc) as usize;
         let (directions, gates, hidden) = (op.directions(), op.cell.gates(), op.hidden);
         let lanes = if hidden < full { hidden.next_power_of_two() } else { full };
@@ -98,11 +106,26 @@ impl Shape {
         Shape { directions, gates, hidden, lanes: lanes as u32, vectors: vectors as u32, panels, rows }
     }
 
+    /// For blocks of threads: one panel, and as few rows as make enough blocks.
+    fn of_blocks(l: &Lowering, op: &Rnn, n: &Dim) -> Shape {
+        let (directions, gates, hidden) = (op.directions(), op.cell.gates(), op.hidden);
+        let blocks = l.target.gpu.map_or(1, |g| g.multiprocessors as usize);
+        let rows = n.as_const().map_or(1, |n| (n as usize * directions).div_ceil(blocks).clamp(1, 4).min(n as usize));
+        Shape { directions, gates, hidden, lanes: 1, vectors: hidden as u32, panels: 1, rows }
+    }
+
     /// Hidden units of a panel.
     fn width(&self) -> usize { self.lanes as usize * self.vectors as usize }
 
     /// Hidden units with the padding of the last panel.
     fn padded(&self) -> usize { self.panels * self.width() }
+}
+
+/// Threads of a tile on a GPU, if the state and the sums of its rows fit into shared memory.
+fn team(l: &Lowering, shape: &Shape, acc: DType) -> Option<u32> {
+    let bytes = shape.rows * shape.hidden * (3 + shape.gates) * acc.size() + 4 * 128;
+    let fits = l.target.gpu.is_some_and(|g| bytes <= g.shared_bytes as usize);
+    fits.then(|| (shape.hidden as u32).next_multiple_of(WARP).min(512))
 }
 
 /// The gates before and after the reset of a GRU's state, where that comes before the matrix product.
@@ -167,7 +190,7 @@ fn pack_kernel(l: &mut Lowering, from: &Place, strides: &[Dim], to: &Place, dims
     let mut kb = Kb::new("rnn_pack");
     let (src, dst) = (kb.read(from), kb.write(to));
     let dense = View::dense(dims, Layout::RowMajor).strides;
-    let tiles = map::nest(&mut kb, dims, 1, false, |kb, index, _, _| {
+    let tiles = map::nest(&mut kb, dims, 1, l.walk(), |kb, index, _, _| {
         let first = kb.k.mul_int(index[1], shape.width() as i64);
         let unit = kb.k.add(first, index[4]);
         let hidden = kb.k.int(shape.hidden as i64);
@@ -208,4 +231,6 @@ struct Layer<'a> {
     acc: DType,
     shape: Shape,
     masked: bool,
+    /// Threads of a tile, if more than one.
+    team: Option<u32>,
 }

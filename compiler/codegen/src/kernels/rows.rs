@@ -2,9 +2,14 @@
 //!
 //! A kernel walks the kept axes and, for each point of them, makes one or more passes over the reduced axes. A value
 //! belongs to the pass that has all reductions it depends on; what is expensive and needed again in a later pass is kept in
-//! scratch memory. Two schedules: lanes along the reduced axis, if that is the contiguous one (`Along`), and lanes along a
-//! kept axis (`Across`). Both follow the order of `reduce`: 32 strided partial results and a tree. `Across` takes four
-//! running results instead if numerics are `fast`.
+//! scratch memory, on a GPU in registers. Schedules: lanes, or the threads of a GPU's warps, along the reduced axis, if
+//! that is the contiguous one (`along`, `team`), and lanes along a kept axis (`across`). All follow the order of `reduce`:
+//! 32 strided partial results and a tree; `across` takes four running results instead if numerics are `fast`, and a block
+//! of warps as many as it has threads.
+
+mod across;
+mod along;
+mod team;
 
 use std::collections::{HashMap, HashSet};
 
@@ -56,7 +61,7 @@ struct Rows<'a> {
     red: Vec<Dim>,
     along: bool,
     exact: bool,
-    masked: bool,
+    walk: map::Walk,
     /// Lanes along a kept axis, or of a pass without reductions.
     lanes: u32,
     leaves: HashMap<ValueId, Leaf>,
@@ -77,12 +82,18 @@ pub fn lower(l: &mut Lowering, group: &Group, axes: &[usize]) -> Result<(), Comp
     }
     let mut kb = Kb::new(&l.name(group));
     let mut rows = plan(l, &mut kb, group, axes, &places);
-    rows.choose_cached(&mut kb);
+    if !l.target.is_gpu() {
+        rows.choose_cached(&mut kb);
+    }
     let elements = Dim::product(&group.space);
     let ops: u32 = group.members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
     let flops = &elements * &Dim::from(i64::from(ops.max(1)));
     let traffic = &elements * &Dim::from(4 * (1 + rows.exits.iter().filter(|e| e.full).count()));
-    let tiles = if rows.along { rows.emit_along(&mut kb) } else { rows.emit_across(&mut kb) };
+    let tiles = match (rows.along, l.target.is_gpu()) {
+        (true, true) => rows.emit_team(&mut kb),
+        (true, false) => rows.emit_along(&mut kb),
+        (false, _) => rows.emit_across(&mut kb),
+    };
     let work = (&(&flops + &traffic)).floor_div(&Dim::from(12i64));
     let tile_ns = work.floor_div(&tiles.at_least(&Dim::ONE));
     let loc = l.loc(group);
@@ -161,7 +172,7 @@ fn plan<'a>(l: &mut Lowering<'a>, kb: &mut Kb, group: &Group, axes: &[usize], pl
         red,
         along,
         exact: l.exact(),
-        masked: l.target.masked_memory,
+        walk: l.walk(),
         lanes,
         leaves,
         exits,
@@ -356,186 +367,6 @@ impl Rows<'_> {
             let stride = e.kept.last().cloned().unwrap_or(Dim::ONE);
             kb.store(e.buf, at, if lanes == 1 { &Dim::ONE } else { &stride }, x, count);
         }
-    }
-
-    /// Lanes along the reduced axis; a tile is a row.
-    fn emit_along(&self, kb: &mut Kb) -> Dim {
-        let tiles = Dim::product(&self.kept);
-        let tile = kb.k.tile();
-        let kept = if self.kept.is_empty() { Vec::new() } else { kb.unflatten(tile, &self.kept) };
-        let zero = kb.k.int(0);
-        let n = kb.dim(&self.red[0]);
-        let mut known = HashMap::new();
-        for s in 0..self.passes {
-            self.row_values(kb, s, [&kept[..], &[zero]].concat(), 1, None, &mut known);
-            if !self.busy(s) {
-                continue;
-            }
-            let reduces: Vec<&Reduction> = self.in_pass(s).collect();
-            let lanes = if reduces.is_empty() { self.lanes } else { PARTIALS };
-            let init: Vec<Val> = reduces.iter().map(|r| kb.k.splat_const(neutral(r.f, r.dtype), lanes)).collect();
-            let totals = self.row_loop(kb, s, &kept, n, lanes, &init, &known);
-            for (r, total) in reduces.iter().zip(totals) {
-                let x = tree(kb, r.f, total);
-                let x = kb.k.convert(x, self.g.ty(r.output).dtype);
-                known.insert(r.output, x);
-            }
-        }
-        self.row_values(kb, self.passes, [&kept[..], &[zero]].concat(), 1, None, &mut known);
-        self.store_reduced(kb, &kept, 1, None, &known);
-        tiles
-    }
-
-    /// One pass over a row, with its tail.
-    fn row_loop(&self, kb: &mut Kb, s: usize, kept: &[Val], n: Val, lanes: u32, init: &[Val], known: &HashMap<ValueId, Val>) -> Vec<Val> {
-        let zero = kb.k.int(0);
-        let step = kb.k.int(i64::from(lanes));
-        let rest = kb.k.bin(BinOp::Rem, n, step);
-        let main = kb.k.sub(n, rest);
-        let open = kb.k.begin_for((zero, main, i64::from(lanes)), init, LoopHint::Plain);
-        let (j, phis) = (open.var, open.phis.clone());
-        let mut point = self.point([kept, &[j]].concat(), lanes, None, known);
-        let next = self.pass_body(kb, s, &mut point, j, &phis, kept, &[j]);
-        let accs = kb.k.end_for(open, &next);
-        if kb.k.known(rest) == Some(Const::i64(0)) {
-            return accs;
-        }
-        let some = kb.k.cmp(Pred::Gt, rest, zero);
-        if kb.k.known(some).is_some() {
-            let mut point = self.point([kept, &[main]].concat(), lanes, Some(rest), known);
-            return self.pass_body(kb, s, &mut point, main, &accs, kept, &[main]);
-        }
-        let mut open = kb.k.begin_if(some);
-        let mut point = self.point([kept, &[main]].concat(), lanes, Some(rest), known);
-        let next = self.pass_body(kb, s, &mut point, main, &accs, kept, &[main]);
-        kb.k.begin_else(&mut open, &next);
-        kb.k.end_if(open, &accs)
-    }
-
-    /// Lanes along the fastest kept axis; the reduced elements are walked by their row-major number.
-    fn emit_across(&self, kb: &mut Kb) -> Dim {
-        let partial: Vec<Buf> = if self.exact {
-            let length = Dim::from(i64::from(PARTIALS * self.lanes));
-            self.reductions.iter().enumerate().map(|(i, r)| kb.scratch(&format!("partial{i}"), r.dtype, &length)).collect()
-        } else {
-            Vec::new()
-        };
-        let count = hint(&Dim::product(&self.red)).max(1);
-        let mut dims = self.kept.clone();
-        if dims.is_empty() {
-            dims.push(Dim::ONE);
-        }
-        map::nest_sized(kb, &dims, self.lanes, self.masked, count, |kb, index, lanes, valid| {
-            self.column(kb, &index, lanes, valid, &partial);
-        })
-    }
-
-    fn column(&self, kb: &mut Kb, index: &[Val], lanes: u32, valid: Option<Val>, partial: &[Buf]) {
-        let kept: Vec<Val> = if self.kept.is_empty() { Vec::new() } else { index.to_vec() };
-        let (outer, inner) = index.split_at(index.len() - 1);
-        let zero = kb.k.int(0);
-        let full_index = |red: &[Val]| [outer, red, inner].concat();
-        let zeros = vec![zero; self.red.len()];
-        let n = Dim::product(&self.red);
-        let n = kb.dim(&n);
-        let mut known = HashMap::new();
-        for s in 0..self.passes {
-            self.row_values(kb, s, full_index(&zeros), lanes, valid, &mut known);
-            if !self.busy(s) {
-                continue;
-            }
-            let visit = |kb: &mut Kb, i: Val, accs: &[Val]| {
-                let red = if self.red.is_empty() { Vec::new() } else { kb.unflatten(i, &self.red) };
-                let slot = kb.k.mul_int(i, i64::from(lanes));
-                let mut point = self.point(full_index(&red), lanes, valid, &known);
-                self.pass_body(kb, s, &mut point, slot, accs, &kept, &red)
-            };
-            let reduces: Vec<&Reduction> = self.in_pass(s).collect();
-            let totals = if reduces.is_empty() || !self.exact {
-                self.running(kb, n, lanes, &reduces, visit)
-            } else {
-                let bufs: Vec<Buf> = self.reductions.iter().zip(partial).filter(|(r, _)| self.stage[&r.output] == s + 1).map(|p| *p.1).collect();
-                self.strided(kb, n, lanes, &reduces, &bufs, visit)
-            };
-            for (r, x) in reduces.iter().zip(totals) {
-                let x = kb.k.convert(x, self.g.ty(r.output).dtype);
-                known.insert(r.output, x);
-            }
-        }
-        self.row_values(kb, self.passes, full_index(&zeros), lanes, valid, &mut known);
-        self.store_reduced(kb, &kept, lanes, valid, &known);
-    }
-
-    /// Four running results, combined at the end.
-    fn running(&self, kb: &mut Kb, n: Val, lanes: u32, reduces: &[&Reduction], visit: impl Fn(&mut Kb, Val, &[Val]) -> Vec<Val>) -> Vec<Val> {
-        const WAYS: usize = 4;
-        let width = reduces.len();
-        let init: Vec<Val> = (0..WAYS).flat_map(|_| reduces.iter()).map(|r| kb.k.splat_const(neutral(r.f, r.dtype), lanes)).collect();
-        let zero = kb.k.int(0);
-        let ways = kb.k.int(WAYS as i64);
-        let rest = kb.k.bin(BinOp::Rem, n, ways);
-        let main = kb.k.sub(n, rest);
-        let open = kb.k.begin_for((zero, main, WAYS as i64), &init, LoopHint::Plain);
-        let (i, phis) = (open.var, open.phis.clone());
-        let mut next = Vec::new();
-        for way in 0..WAYS {
-            let at = kb.k.add_int(i, way as i64);
-            next.extend(visit(kb, at, &phis[way * width..][..width]));
-        }
-        let accs = kb.k.end_for(open, &next);
-        let open = kb.k.begin_for((main, n, 1), &accs[..width], LoopHint::Plain);
-        let (i, phis) = (open.var, open.phis.clone());
-        let next = visit(kb, i, &phis);
-        let first = kb.k.end_for(open, &next);
-        let at = |way: usize, r: usize| if way == 0 { first[r] } else { accs[way * width + r] };
-        (0..width)
-            .map(|r| {
-                let op = combine(reduces[r].f);
-                let a = kb.k.bin(op, at(0, r), at(2, r));
-                let b = kb.k.bin(op, at(1, r), at(3, r));
-                kb.k.bin(op, a, b)
-            })
-            .collect()
-    }
-
-    /// The contract's order: partial results in scratch memory, then the tree.
-    fn strided(&self, kb: &mut Kb, n: Val, lanes: u32, reduces: &[&Reduction], bufs: &[Buf], visit: impl Fn(&mut Kb, Val, &[Val]) -> Vec<Val>) -> Vec<Val> {
-        let zero = kb.k.int(0);
-        let limit = kb.k.int(i64::from(PARTIALS));
-        let at = |kb: &mut Kb, j: Val| kb.k.mul_int(j, i64::from(lanes));
-        let open = kb.k.begin_for((zero, limit, 1), &[], LoopHint::Plain);
-        let slot = at(kb, open.var);
-        for (r, &buf) in reduces.iter().zip(bufs) {
-            let x = kb.k.splat_const(neutral(r.f, r.dtype), lanes);
-            kb.k.store(buf, slot, 0, x, None);
-        }
-        kb.k.end_for(open, &[]);
-        let open = kb.k.begin_for((zero, n, 1), &[], LoopHint::Plain);
-        let i = open.var;
-        let mask = kb.k.int(i64::from(PARTIALS) - 1);
-        let j = kb.k.bin(BinOp::And, i, mask);
-        let slot = at(kb, j);
-        let accs: Vec<Val> = bufs.iter().map(|&b| kb.k.load(b, slot, 0, lanes, None)).collect();
-        let next = visit(kb, i, &accs);
-        for (&buf, x) in bufs.iter().zip(next) {
-            kb.k.store(buf, slot, 0, x, None);
-        }
-        kb.k.end_for(open, &[]);
-        let mut distance = PARTIALS / 2;
-        while distance > 0 {
-            let limit = kb.k.int(i64::from(distance));
-            let open = kb.k.begin_for((zero, limit, 1), &[], LoopHint::Plain);
-            let slot = at(kb, open.var);
-            for (r, &buf) in reduces.iter().zip(bufs) {
-                let a = kb.k.load(buf, slot, 0, lanes, None);
-                let b = kb.k.load(buf, slot, i64::from(distance * lanes), lanes, None);
-                let x = kb.k.bin(combine(r.f), a, b);
-                kb.k.store(buf, slot, 0, x, None);
-            }
-            kb.k.end_for(open, &[]);
-            distance /= 2;
-        }
-        bufs.iter().map(|&b| kb.k.load(b, zero, 0, lanes, None)).collect()
     }
 }
 

@@ -71,7 +71,7 @@ pub fn elements(l: &mut Lowering, group: &Group, op: &ScatterElements) -> Result
         check_at_most(&mut kb, &o.index_shape[a], &o.data_shape[a]);
     }
     (0..o.data_shape.len()).for_each(|a| check_equal(&mut kb, &o.index_shape[a], &o.update_shape[a]));
-    let chunk = TILE_UPDATES / hint(&o.index_shape[axis]).clamp(1, TILE_UPDATES);
+    let chunk = if l.walk().fine { 1 } else { TILE_UPDATES / hint(&o.index_shape[axis]).clamp(1, TILE_UPDATES) };
     let (tiles, outer, (lo, hi)) = chunked(&mut kb, &dims, chunk);
     let n = kb.dim(&o.index_shape[axis]);
     let zero = kb.k.int(0);
@@ -123,7 +123,14 @@ pub fn slices(l: &mut Lowering, group: &Group, op: &ScatterNd) -> Result<(), Com
     let target = Target::new(&mut kb, &o, op.mode);
     let expected = tuples.iter().chain(&o.data_shape[width..]);
     expected.zip(&o.update_shape).for_each(|(a, b)| check_equal(&mut kb, a, b));
-    let chunk = (TILE_UPDATES / hint(&Dim::product(tuples)).clamp(1, TILE_UPDATES) + 63) / 64 * 64;
+    let inner = slice.last().expect("an axis");
+    let full = (l.target.vector_bytes / o.dtype.compute().size().max(4) as u32).max(1);
+    let masked = l.target.masked_memory;
+    let lanes = if to_inner.is(1) { map::fit_lanes(full, Some(inner), masked) } else { 1 };
+    let chunk = match l.walk().fine {
+        true => i64::from(lanes),
+        false => (TILE_UPDATES / hint(&Dim::product(tuples)).clamp(1, TILE_UPDATES) + 63) / 64 * 64,
+    };
     let (tiles, outer, range) = chunked(&mut kb, &slice, chunk);
     let to_outer = kb.address(&outer, to_slice);
     let from_outer = kb.address(&outer, from_slice);
@@ -141,10 +148,6 @@ pub fn slices(l: &mut Lowering, group: &Group, op: &ScatterNd) -> Result<(), Com
     }
     let from = kb.address(&tuple, &tuple_access[1]);
     let from = kb.k.add(from, from_outer);
-    let inner = slice.last().expect("an axis");
-    let full = (l.target.vector_bytes / o.dtype.compute().size().max(4) as u32).max(1);
-    let masked = l.target.masked_memory;
-    let lanes = if to_inner.is(1) { map::fit_lanes(full, Some(inner), masked) } else { 1 };
     let exact = inner.as_const().is_some_and(|n| n % i64::from(lanes) == 0);
     map::vector_loop(&mut kb, (range.0, range.1, exact), lanes, masked, |kb, j, lanes, count| {
         let to_at = kb.address(&[j], std::slice::from_ref(to_inner));

@@ -143,7 +143,7 @@ struct Emitter<'a> {
     leaves: HashMap<ValueId, Leaf>,
     outs: Vec<Out>,
     lanes: u32,
-    masked: bool,
+    walk: map::Walk,
     /// Pixels in registers at once.
     width: i64,
 }
@@ -190,7 +190,7 @@ fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError>
         leaves,
         outs,
         lanes: if unit { map::fit_lanes(full, sizes.last(), l.target.masked_memory) } else { 1 },
-        masked: l.target.masked_memory,
+        walk: l.walk(),
         width: width(l, &sizes[rank - 2], positions),
         spec,
     };
@@ -220,15 +220,42 @@ fn width(l: &Lowering, pixels: &Dim, positions: usize) -> i64 {
 
 impl Emitter<'_> {
     fn emit(&self, kb: &mut Kb) -> Dim {
+        if self.walk.fine {
+            return self.emit_fine(kb);
+        }
         let number = kb.k.tile();
         let rows = kb.unflatten(number, &self.rows);
         let zero = kb.k.int(0);
         let n = kb.dim(&self.channels);
         let exact = self.channels.as_const().is_some_and(|c| c % i64::from(self.lanes) == 0);
-        map::vector_loop(kb, (zero, n, exact), self.lanes, self.masked, |kb, c, lanes, count| {
+        map::vector_loop(kb, (zero, n, exact), self.lanes, self.walk.masked, |kb, c, lanes, count| {
             self.row(kb, &rows, c, lanes, count);
         });
         Dim::product(&self.rows)
+    }
+
+    /// A tile is a few neighbouring pixels of one vector of channels.
+    fn emit_fine(&self, kb: &mut Kb) -> Dim {
+        let groups = self.pixels.ceil_div(&Dim::from(self.width));
+        let grid = [&self.rows[..], &[groups, self.channels.clone()]].concat();
+        let (tiles, mut index, count) = map::vector_of_tile(kb, &grid, self.lanes);
+        let c = index.pop().expect("channels");
+        let group = index.pop().expect("a group of pixels");
+        let first = kb.k.mul_int(group, self.width);
+        let n = kb.dim(&self.pixels);
+        if self.pixels.as_const().is_some_and(|n| n >= self.width) || self.width == 1 {
+            // The last group overlaps the one before it.
+            let limit = kb.k.add_int(n, -self.width);
+            let first = kb.min(first, limit);
+            self.pixels(kb, &index, first, self.width, c, self.lanes, count);
+        } else {
+            let end = kb.k.add_int(first, self.width);
+            let end = kb.min(end, n);
+            let each = kb.k.begin_for((first, end, 1), &[], LoopHint::Plain);
+            self.pixels(kb, &index, each.var, 1, c, self.lanes, count);
+            kb.k.end_for(each, &[]);
+        }
+        tiles
     }
 
     /// One row of pixels for one block of channels.

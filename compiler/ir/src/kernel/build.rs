@@ -42,6 +42,7 @@ impl KernelBuilder {
                 params: Vec::new(),
                 dims: Vec::new(),
                 scratch: Vec::new(),
+                threads: 1,
                 values: Vec::new(),
                 body: Block::default(),
                 notes: Vec::new(),
@@ -80,9 +81,22 @@ impl KernelBuilder {
 
     /// Adds scratch memory.
     pub fn scratch(&mut self, name: impl Into<String>, dtype: DType, len: ScratchLen) -> Buf {
-        self.kernel.scratch.push(Scratch { name: name.into(), dtype, len });
+        self.kernel.scratch.push(Scratch { name: name.into(), dtype, len, space: Space::Private });
         Buf::Scratch(self.kernel.scratch.len() as u32 - 1)
     }
+
+    /// Adds scratch memory that all threads of a tile use.
+    pub fn shared(&mut self, name: impl Into<String>, dtype: DType, len: u64) -> Buf {
+        let len = ScratchLen::Const(len);
+        self.kernel.scratch.push(Scratch { name: name.into(), dtype, len, space: Space::Shared });
+        Buf::Scratch(self.kernel.scratch.len() as u32 - 1)
+    }
+
+    /// Lets `threads` threads run each tile together.
+    pub fn set_threads(&mut self, threads: u32) { self.kernel.threads = threads; }
+
+    /// Threads that run a tile.
+    pub fn threads(&self) -> u32 { self.kernel.threads }
 
     /// Adds a remark.
     pub fn note(&mut self, note: impl Into<String>) { self.kernel.notes.push(note.into()); }
@@ -104,7 +118,8 @@ impl KernelBuilder {
 
     /// Emits an instruction, reusing an equal one that is in scope. Loads are never shared.
     pub fn emit(&mut self, instr: Instr, ty: VType) -> Val {
-        let pure = !matches!(instr, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. });
+        let memory = matches!(instr, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. });
+        let pure = !memory && !matches!(instr, Instr::Team(ref t) if *t != TeamInstr::Thread);
         if pure {
             let key = (instr.clone(), ty);
             if let Some(&v) = self.memo.iter().rev().find_map(|m| m.get(&key)) {
@@ -343,6 +358,52 @@ impl KernelBuilder {
         assert_eq!(self.buf_dtype(buf), self.ty(value).dtype, "stored value differs in type from its buffer");
         self.stmt(Stmt::Store { buf, index, offset, value, count });
     }
+
+    /// Number of this thread in its tile.
+    pub fn thread(&mut self) -> Val { self.emit(Instr::Team(TeamInstr::Thread), VType::scalar(DType::I64)) }
+
+    /// The value another lane of the warp gives.
+    pub fn shuffle(&mut self, lane: Lane, a: Val) -> Val {
+        let ty = self.ty(a);
+        self.emit(Instr::Team(TeamInstr::Shuffle(lane, a)), ty)
+    }
+
+    /// `a * b + c` of a warp's fragments.
+    pub fn mma(&mut self, a: Val, b: Val, c: Val) -> Val {
+        let ty = self.ty(c);
+        self.emit(Instr::Team(TeamInstr::Mma { a, b, c }), ty)
+    }
+
+    /// Fragments of `matrices` matrices of 8 rows of 16 bytes in shared scratch.
+    pub fn load_matrix(&mut self, buf: Buf, index: Val, offset: i64, matrices: u32, transposed: bool) -> Val {
+        let dtype = self.buf_dtype(buf);
+        let ty = VType::vector(dtype, matrices * 4 / dtype.size() as u32);
+        self.emit(Instr::Team(TeamInstr::LoadMatrix { buf, index, offset, transposed }), ty)
+    }
+
+    /// Waits for all threads of the tile.
+    pub fn barrier(&mut self) { self.stmt(Stmt::Team(TeamStmt::Barrier)); }
+
+    /// Begins to copy `lanes` elements from a parameter to shared scratch; beyond `count` they become zero.
+    pub fn copy_async(&mut self, to: (Buf, Val, i64), from: (Buf, Val, i64), lanes: u32, count: Option<Val>) {
+        assert_eq!(self.buf_dtype(to.0), self.buf_dtype(from.0), "a copy keeps the element type");
+        self.stmt(Stmt::Team(TeamStmt::CopyAsync {
+            to: to.0,
+            to_index: to.1,
+            to_offset: to.2,
+            from: from.0,
+            from_index: from.1,
+            from_offset: from.2,
+            lanes,
+            count,
+        }));
+    }
+
+    /// Makes a group of the copies begun since the last one.
+    pub fn copy_commit(&mut self) { self.stmt(Stmt::Team(TeamStmt::CopyCommit)); }
+
+    /// Waits until at most `pending` groups are under way.
+    pub fn copy_wait(&mut self, pending: u32) { self.stmt(Stmt::Team(TeamStmt::CopyWait(pending))); }
 
     /// Ends the kernel with `code` unless `cond` holds.
     pub fn check(&mut self, cond: Val, code: u32) {

@@ -1,9 +1,12 @@
 //! Runs kernels: slow, and as plain as their meaning. The other engines are held to it.
 //!
 //! What a wrong kernel does is told instead of done: access out of bounds, reading scratch that was not written, and
-//! checks that fail.
+//! checks that fail. The threads of a tile go in lock step, statement by statement; what needs all of them and does not
+//! get them is told, and so is reading an asynchronous copy before it was waited for. Missing barriers are not found.
 
 use super::verify::{KernelError, verify};
+use std::collections::VecDeque;
+
 use super::*;
 use crate::scalar;
 
@@ -47,6 +50,18 @@ pub enum Fault {
         /// The index.
         index: usize,
     },
+    /// Not all threads of a warp or tile came to what they do together.
+    #[error("tile {tile}: {active} of {threads} threads come to `{what}`")]
+    Divergent {
+        /// The tile that did it.
+        tile: i64,
+        /// What they should do together.
+        what: String,
+        /// Threads that came.
+        active: usize,
+        /// Threads of the tile.
+        threads: u32,
+    },
     /// A check failed.
     #[error("tile {tile}: check {code} failed")]
     Check {
@@ -81,9 +96,12 @@ pub fn run_at(
     check_arguments(kernel, buffers, dims)?;
     for tile in tiles {
         // Scratch does not survive a tile.
-        let scratch = kernel.scratch.iter().map(|s| vec![None; scratch_len(s.len, dims)]).collect();
-        let values = vec![Vec::new(); kernel.values.len()];
-        Machine { kernel, buffers, origins, dims, tile, scratch, values }.block(&kernel.body)?;
+        let scratch: Vec<_> = kernel.scratch.iter().map(|s| vec![None; scratch_len(s.len, dims)]).collect();
+        let thread = Thread { values: vec![Vec::new(); kernel.values.len()], scratch: scratch.clone(), ..Thread::default() };
+        let threads = vec![thread; kernel.threads as usize];
+        let all: Vec<usize> = (0..threads.len()).collect();
+        let mut machine = Machine { kernel, buffers, origins, dims, tile, shared: scratch, threads, now: 0 };
+        machine.block(&kernel.body, &all)?;
     }
     Ok(())
 }
@@ -122,18 +140,48 @@ struct Machine<'a> {
     origins: &'a [usize],
     dims: &'a [i64],
     tile: i64,
-    /// Bits of the elements written.
+    /// Bits of the elements written, of shared scratch.
+    shared: Vec<Vec<Option<u64>>>,
+    threads: Vec<Thread>,
+    /// The thread whose turn it is.
+    now: usize,
+}
+
+/// One thread of a tile.
+#[derive(Clone, Default)]
+struct Thread {
+    /// Bits of the elements written, of private scratch.
     scratch: Vec<Vec<Option<u64>>>,
     /// Lanes of the values defined so far; none for the others.
     values: Vec<Vec<Const>>,
+    /// Copies that are not committed, then groups that are not waited for, oldest first.
+    begun: Vec<Arrival>,
+    groups: VecDeque<Vec<Arrival>>,
 }
 
+/// What a copy will write: buffer, element, bits.
+type Arrival = (u32, usize, u64);
+
 impl Machine<'_> {
-    fn block(&mut self, block: &Block) -> Result<(), Fault> {
-        block.0.iter().try_for_each(|s| self.stmt(s))
+    fn block(&mut self, block: &Block, active: &[usize]) -> Result<(), Fault> {
+        block.0.iter().try_for_each(|s| self.stmt(s, active))
     }
 
-    fn stmt(&mut self, stmt: &Stmt) -> Result<(), Fault> {
+    fn stmt(&mut self, stmt: &Stmt, active: &[usize]) -> Result<(), Fault> {
+        match stmt {
+            Stmt::Let(v, Instr::Team(instr)) if *instr != TeamInstr::Thread => self.team_instr(*v, instr, active),
+            Stmt::For(f) => self.for_loop(f, active),
+            Stmt::If(i) => self.branch(i, active),
+            Stmt::Team(stmt) => self.team_stmt(stmt, active),
+            _ => active.iter().try_for_each(|&t| {
+                self.now = t;
+                self.single(stmt)
+            }),
+        }
+    }
+
+    /// A statement that each thread makes for itself.
+    fn single(&mut self, stmt: &Stmt) -> Result<(), Fault> {
         match stmt {
             Stmt::Let(v, instr) => {
                 let lanes = self.instr(self.kernel.ty(*v), instr)?;
@@ -146,51 +194,70 @@ impl Machine<'_> {
                 let n = self.active(*count, lanes.len());
                 (0..n).try_for_each(|i| self.write(*buf, first + i as i128, lanes[i]))
             }
-            Stmt::For(f) => self.for_loop(f),
-            Stmt::If(i) => {
-                let cond = self.lanes(i.cond)[0].bits != 0;
-                self.block(if cond { &i.then } else { &i.els })?;
-                for &(result, then, els) in &i.results {
-                    let lanes = self.lanes(if cond { then } else { els }).to_vec();
-                    self.set(result, lanes);
-                }
-                Ok(())
-            }
             Stmt::Check { cond, code } => match self.lanes(*cond)[0].bits {
                 0 => Err(Fault::Check { tile: self.tile, code: *code }),
                 _ => Ok(()),
             },
+            Stmt::For(_) | Stmt::If(_) | Stmt::Team(_) => unreachable!("the threads make these together"),
         }
     }
 
-    fn for_loop(&mut self, f: &For) -> Result<(), Fault> {
-        let (mut i, hi) = (self.int(f.lo), self.int(f.hi));
-        let mut carried: Vec<Vec<Const>> = f.carried.iter().map(|c| self.lanes(c.init).to_vec()).collect();
-        while i < hi {
-            self.set(f.var, vec![Const::i64(i)]);
-            for (c, lanes) in f.carried.iter().zip(carried) {
-                self.set(c.phi, lanes);
-            }
-            self.block(&f.body)?;
-            carried = f.carried.iter().map(|c| self.lanes(c.next).to_vec()).collect();
-            // A counter at the end of its range has passed every bound.
-            match i.checked_add(f.step) {
-                Some(next) => i = next,
-                None => break,
+    fn branch(&mut self, i: &If, active: &[usize]) -> Result<(), Fault> {
+        let (then, els): (Vec<usize>, Vec<usize>) =
+            active.iter().partition(|&&t| self.threads[t].values[i.cond.0 as usize][0].bits != 0);
+        for (side, threads) in [(&i.then, &then), (&i.els, &els)] {
+            if !threads.is_empty() {
+                self.block(side, threads)?;
             }
         }
-        for (c, lanes) in f.carried.iter().zip(carried) {
-            self.set(c.result, lanes);
+        for &(result, a, b) in &i.results {
+            then.iter().for_each(|&t| self.copy(t, a, result));
+            els.iter().for_each(|&t| self.copy(t, b, result));
         }
         Ok(())
     }
 
+    /// Gives `to` the lanes of `from`.
+    fn copy(&mut self, thread: usize, from: Val, to: Val) {
+        let values = &mut self.threads[thread].values;
+        values[to.0 as usize] = values[from.0 as usize].clone();
+    }
+
+    fn for_loop(&mut self, f: &For, active: &[usize]) -> Result<(), Fault> {
+        let int = |m: &Machine, t: usize, v: Val| m.threads[t].values[v.0 as usize][0].as_i64();
+        let mut counters: Vec<(usize, i64)> = active.iter().map(|&t| (t, int(self, t, f.lo))).collect();
+        for &t in active {
+            f.carried.iter().for_each(|c| self.copy(t, c.init, c.result));
+        }
+        loop {
+            counters.retain(|&(t, i)| i < int(self, t, f.hi));
+            if counters.is_empty() {
+                return Ok(());
+            }
+            for &(t, i) in &counters {
+                self.threads[t].values[f.var.0 as usize] = vec![Const::i64(i)];
+                f.carried.iter().for_each(|c| self.copy(t, c.result, c.phi));
+            }
+            let going: Vec<usize> = counters.iter().map(|c| c.0).collect();
+            self.block(&f.body, &going)?;
+            for &t in &going {
+                // A next value may be another's phi: all are read before any changes.
+                let next: Vec<_> = f.carried.iter().map(|c| self.threads[t].values[c.next.0 as usize].clone()).collect();
+                for (c, lanes) in f.carried.iter().zip(next) {
+                    self.threads[t].values[c.result.0 as usize] = lanes;
+                }
+            }
+            // A counter at the end of its range has passed every bound.
+            counters.retain_mut(|c| c.1.checked_add(f.step).map(|next| c.1 = next).is_some());
+        }
+    }
+
     fn set(&mut self, v: Val, lanes: Vec<Const>) {
-        self.values[v.0 as usize] = lanes;
+        self.threads[self.now].values[v.0 as usize] = lanes;
     }
 
     fn lanes(&self, v: Val) -> &[Const] {
-        &self.values[v.0 as usize]
+        &self.threads[self.now].values[v.0 as usize]
     }
 
     /// The value of an integer scalar.
@@ -229,6 +296,7 @@ impl Machine<'_> {
             Instr::Extract(a, lane) => vec![self.lanes(a)[lane as usize]],
             Instr::Slice(a, first) => self.lanes(a)[first as usize..][..lanes].to_vec(),
             Instr::Concat(a, b) => [self.lanes(a), self.lanes(b)].concat(),
+            Instr::Team(_) => vec![Const::i64(self.now as i64)],
             Instr::Load { buf, index, offset, count } => {
                 let first = i128::from(self.int(index)) + i128::from(offset);
                 self.load(buf, ty, count, |i| first + i as i128)?
@@ -267,7 +335,21 @@ impl Machine<'_> {
                 let b = &self.buffers[i as usize];
                 (&self.kernel.params[i as usize].name, b.bytes.len() / b.dtype.size())
             }
-            Buf::Scratch(i) => (&self.kernel.scratch[i as usize].name, self.scratch[i as usize].len()),
+            Buf::Scratch(i) => (&self.kernel.scratch[i as usize].name, self.scratch(i).len()),
+        }
+    }
+
+    fn scratch(&self, i: u32) -> &Vec<Option<u64>> {
+        match self.kernel.scratch[i as usize].space {
+            Space::Shared => &self.shared[i as usize],
+            Space::Private => &self.threads[self.now].scratch[i as usize],
+        }
+    }
+
+    fn scratch_mut(&mut self, i: u32) -> &mut Vec<Option<u64>> {
+        match self.kernel.scratch[i as usize].space {
+            Space::Shared => &mut self.shared[i as usize],
+            Space::Private => &mut self.threads[self.now].scratch[i as usize],
         }
     }
 
@@ -290,7 +372,7 @@ impl Machine<'_> {
                 word[..size].copy_from_slice(&self.buffers[i as usize].bytes[index * size..][..size]);
                 u64::from_le_bytes(word)
             }
-            Buf::Scratch(i) => self.scratch[i as usize][index].ok_or_else(|| Fault::Uninitialized {
+            Buf::Scratch(i) => self.scratch(i)[index].ok_or_else(|| Fault::Uninitialized {
                 tile: self.tile,
                 buffer: self.buffer(buf).0.into(),
                 index,
@@ -307,7 +389,7 @@ impl Machine<'_> {
                 let place = &mut self.buffers[i as usize].bytes[index * size..][..size];
                 place.copy_from_slice(&value.bits.to_le_bytes()[..size]);
             }
-            Buf::Scratch(i) => self.scratch[i as usize][index] = Some(value.bits),
+            Buf::Scratch(i) => self.scratch_mut(i)[index] = Some(value.bits),
         }
         Ok(())
     }
@@ -315,6 +397,8 @@ impl Machine<'_> {
 
 /// What a wrongly typed kernel would die of.
 const VERIFIED: &str = "the verifier admits operations on types that have them";
+
+mod team;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@
 //! }
 //! ```
 //!
+//! Kernels of more than one thread a tile say `threads(128)` before `scratch`; scratch of the tile is `%s: f32[256] shared`.
 //! Values are renumbered in the order of their definition, so that a snapshot changes only where the kernel does.
 //! `parse(print(k)) == k` for a kernel that is [`canonical`] already. Comments inside the braces are its notes.
 
@@ -77,6 +78,9 @@ impl Printer<'_> {
             let dims: Vec<String> = k.dims.iter().map(|d| name(d)).collect();
             self.out += &format!(" dims({})", dims.join(", "));
         }
+        if k.threads != 1 {
+            self.out += &format!(" threads({})", k.threads);
+        }
         if !k.scratch.is_empty() {
             let scratch: Vec<String> = k.scratch.iter().map(|s| self.scratch(s)).collect();
             self.out += &format!(" scratch({})", scratch.join(", "));
@@ -89,7 +93,8 @@ impl Printer<'_> {
             ScratchLen::Const(n) => n.to_string(),
             ScratchLen::Dim(i) => self.dim(i),
         };
-        format!("%{}: {}[{len}]", name(&s.name), s.dtype)
+        let shared = if s.space == Space::Shared { " shared" } else { "" };
+        format!("%{}: {}[{len}]{shared}", name(&s.name), s.dtype)
     }
 
     fn dim(&self, i: u32) -> String {
@@ -124,7 +129,21 @@ impl Printer<'_> {
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => self.line(&format!("check {}, code {code}", val(*cond))),
+            Stmt::Team(stmt) => self.team_stmt(stmt),
         }
+    }
+
+    fn team_stmt(&mut self, stmt: &TeamStmt) {
+        let text = match *stmt {
+            TeamStmt::Barrier => "barrier".into(),
+            TeamStmt::CopyCommit => "copy_commit".into(),
+            TeamStmt::CopyWait(n) => format!("copy_wait {n}"),
+            TeamStmt::CopyAsync { to, to_index, to_offset, from, from_index, from_offset, lanes, count } => {
+                let (to, from) = (self.place(to, to_index, to_offset, None), self.place(from, from_index, from_offset, None));
+                format!("copy_async {to}, {from}, {lanes}{}", counted(count))
+            }
+        };
+        self.line(&text);
     }
 
     fn for_loop(&mut self, f: &For) {
@@ -189,8 +208,23 @@ impl Printer<'_> {
             Instr::LoadStrided { buf, index, offset, stride, count } => {
                 format!("load {}{}", self.place(buf, index, offset, Some(stride)), counted(count))
             }
+            Instr::Team(ref instr) => self.team_instr(instr),
             Instr::Gather { buf, index, offset, count } => {
                 format!("gather {}{}", self.place(buf, index, offset, None), counted(count))
+            }
+        }
+    }
+
+    fn team_instr(&self, instr: &TeamInstr) -> String {
+        match *instr {
+            TeamInstr::Thread => "thread".into(),
+            TeamInstr::Shuffle(Lane::Xor(n), a) => format!("shuffle_xor {}[{n}]", val(a)),
+            TeamInstr::Shuffle(Lane::Down(n), a) => format!("shuffle_down {}[{n}]", val(a)),
+            TeamInstr::Shuffle(Lane::Index(n), a) => format!("shuffle_index {}[{n}]", val(a)),
+            TeamInstr::Mma { a, b, c } => format!("mma {}", list(&[a, b, c])),
+            TeamInstr::LoadMatrix { buf, index, offset, transposed } => {
+                let name = if transposed { "load_matrix_transposed" } else { "load_matrix" };
+                format!("{name} {}", self.place(buf, index, offset, None))
             }
         }
     }

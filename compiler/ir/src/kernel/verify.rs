@@ -19,6 +19,8 @@
 //! - K16: a check tests a scalar bool; its code is not 0.
 //! - K17: the name consists of letters, digits and `_`; buffers have different names, and so have dims. No buffer's
 //!   name is a number.
+//! - K18: a tile has at least one thread; what a team does, and shared scratch, needs more than one, a multiple of a
+//!   warp's. Shared scratch has a constant length. Operands are those [`super::team`] describes.
 
 use std::collections::HashSet;
 
@@ -80,6 +82,8 @@ impl Verifier<'_> {
             self.require(!is_number, "K17", || format!("buffer {name:?} is named like a value"));
             self.require(names.insert(name), "K17", || format!("two buffers are named {name:?}"));
         }
+        let team = k.threads > 1 && k.threads % WARP == 0;
+        self.require(k.threads == 1 || team, "K18", || format!("{} threads run a tile", k.threads));
         let mut names = HashSet::new();
         for name in &k.dims {
             self.require(names.insert(name), "K17", || format!("two dims are named {name:?}"));
@@ -89,6 +93,8 @@ impl Verifier<'_> {
                 ScratchLen::Const(_) => true,
                 ScratchLen::Dim(i) => (i as usize) < k.dims.len(),
             };
+            let fits = s.space == Space::Private || (team && matches!(s.len, ScratchLen::Const(_)));
+            self.require(fits, "K18", || format!("scratch {:?} cannot be shared", s.name));
             self.require(exists, "K3", || format!("scratch {:?} has the length of a dim that does not exist", s.name));
         }
     }
@@ -135,6 +141,7 @@ impl Verifier<'_> {
                 self.expect(*cond, BOOL, "K16", "what is checked");
                 self.require(*code != 0, "K16", || "a check has code 0".into());
             }
+            Stmt::Team(stmt) => self.team_stmt(stmt),
         }
     }
 
@@ -296,6 +303,7 @@ impl Verifier<'_> {
                 self.shuffle(id, ty, instr);
             }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(v, ty, instr),
+            Instr::Team(ref instr) => self.team_instr(id, ty, instr),
         }
     }
 
@@ -317,6 +325,71 @@ impl Verifier<'_> {
             _ => true,
         };
         self.require(fits && from.dtype == ty.dtype, "K11", || format!("%{id} makes {ty} out of {from}: {instr:?}"));
+    }
+
+    fn is_shared(&self, buf: Buf) -> bool {
+        let Buf::Scratch(i) = buf else { return false };
+        self.kernel.scratch.get(i as usize).is_some_and(|s| s.space == Space::Shared)
+    }
+
+    fn needs_team(&mut self) {
+        self.require(self.kernel.threads > 1, "K18", || "a team's work in a kernel of one thread a tile".into());
+    }
+
+    fn team_instr(&mut self, id: u32, ty: VType, instr: &TeamInstr) {
+        self.needs_team();
+        let bad = || format!("%{id} of {ty} is not made by {instr:?}");
+        match *instr {
+            TeamInstr::Thread => self.require(ty == I64, "K18", bad),
+            TeamInstr::Shuffle(lane, a) => {
+                let (Lane::Xor(n) | Lane::Down(n) | Lane::Index(n)) = lane;
+                self.expect(a, ty, "K18", "what is shuffled");
+                self.require(ty.lanes == 1 && n < WARP, "K18", bad);
+            }
+            TeamInstr::Mma { a, b, c } => {
+                self.expect(c, ty, "K18", "an addend");
+                let (Some(a), Some(b)) = (self.used(a), self.used(b)) else { return };
+                let integer = matches!(a.dtype, DType::I8 | DType::U8);
+                let lanes = match a.dtype {
+                    DType::F16 | DType::BF16 => 8,
+                    DType::F32 => 4,
+                    _ if integer => 16,
+                    _ => 0,
+                };
+                let same = a.dtype == b.dtype || (integer && matches!(b.dtype, DType::I8 | DType::U8));
+                let sum = VType::vector(if integer { DType::I32 } else { DType::F32 }, 4);
+                let fits = lanes > 0 && a.lanes == lanes && b.lanes * 2 == lanes && same && ty == sum;
+                self.require(fits, "K18", || format!("%{id} of {ty} is no product of {a} and {b}"));
+            }
+            TeamInstr::LoadMatrix { buf, index, transposed, .. } => {
+                self.expect(index, I64, "K12", "an index");
+                let shared = self.is_shared(buf);
+                self.require(shared, "K18", || format!("%{id} reads matrices from {buf:?}, which is not shared"));
+                if shared {
+                    let size = ty.dtype.size() as u32;
+                    let whole = matches!(ty.lanes * size, 4 | 8 | 16) && size <= 2 && (size == 2 || !transposed);
+                    self.require(whole && self.kernel.buf_dtype(buf) == ty.dtype, "K18", bad);
+                }
+            }
+        }
+    }
+
+    fn team_stmt(&mut self, stmt: &TeamStmt) {
+        self.needs_team();
+        let TeamStmt::CopyAsync { to, to_index, from, from_index, lanes, count, .. } = *stmt else { return };
+        self.expect(to_index, I64, "K12", "an index");
+        self.expect(from_index, I64, "K12", "an index");
+        self.count(count);
+        let shared = self.is_shared(to);
+        self.require(shared, "K18", || format!("an asynchronous copy to {to:?}, which is not shared"));
+        let source = match from {
+            Buf::Param(i) => self.kernel.params.get(i as usize).filter(|p| p.access == Access::Read),
+            Buf::Scratch(_) => None,
+        };
+        let bytes = source.map(|p| p.dtype.size() as u32 * lanes);
+        self.require(bytes.is_some_and(|b| matches!(b, 4 | 8 | 16)), "K18", || format!("a copy of {lanes} elements of {from:?}"));
+        let same = !shared || source.is_none_or(|p| p.dtype == self.kernel.buf_dtype(to));
+        self.require(same, "K18", || "a copy changes the element type".into());
     }
 
     fn load(&mut self, v: Val, ty: VType, instr: &Instr) {

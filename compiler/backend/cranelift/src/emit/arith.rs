@@ -7,7 +7,6 @@ use xlac_ir::kernel::{BinOp, Instr, Pred, Stmt, UnOp, VType, Val};
 
 use super::rep::{Rep, count, int_type};
 use super::{Emitter, Key, Result};
-use crate::hoist;
 
 impl Emitter<'_> {
     /// `f` on every chunk of values of one layout.
@@ -406,7 +405,7 @@ impl Emitter<'_> {
             if *shape.get_or_insert(found) != found {
                 break;
             }
-            chained += usize::from(hoist::operands(instr).iter().any(|o| inside.contains(o)));
+            chained += usize::from(instr.operands().iter().any(|o| inside.contains(o)));
             inside.push(*v);
             len = at + 1;
         }
@@ -446,7 +445,7 @@ impl Emitter<'_> {
         let (lanes, width) = self.strip_shape(work[0].0, work[0].1).expect("a strip has a shape");
         let mut whole: Vec<(Val, Rep)> = Vec::new();
         for (v, instr) in &work {
-            for o in hoist::operands(instr) {
+            for o in instr.operands() {
                 if whole.iter().any(|(w, _)| *w == o) || work.iter().any(|(w, _)| *w == o) {
                     continue;
                 }

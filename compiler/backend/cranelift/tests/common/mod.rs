@@ -29,6 +29,7 @@ pub fn host() -> Target {
         masked_memory: true,
         broadcast_fma: true,
         cache_bytes: [32 << 10, 1 << 20, 4 << 20],
+        gpu: None,
     };
     Cranelift.constrain(&machine)
 }

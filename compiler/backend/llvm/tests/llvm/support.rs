@@ -22,6 +22,7 @@ pub fn target(arch: &str, cpu: &str, features: &[&str]) -> Target {
         masked_memory: false,
         broadcast_fma: false,
         cache_bytes: [32 << 10, 1 << 20, 16 << 20],
+        gpu: None,
     })
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// The operand of a window with its zeros stored around it, channels last.
 pub fn padded(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim]) -> Place {
-    let dtype = storage_dtype(l.g.ty(v).dtype);
+    let dtype = l.storage(l.g.ty(v).dtype);
     padded_with(l, v, before, after, Const::number(dtype, 0.0))
 }
 
@@ -32,7 +32,7 @@ pub fn padded_with(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim], 
     for (i, (b, a)) in room_before.iter().zip(&room_after).enumerate() {
         shape[2 + i] = &(&shape[2 + i] + b) + a;
     }
-    let dtype = storage_dtype(ty.dtype);
+    let dtype = l.storage(ty.dtype);
     let buffer = l.buffer(Storage::Temp, bytes(&shape, dtype));
     let whole = Place { buffer, view: View::dense(&shape, Layout::ChannelsLast), dtype };
     map::fill(l, &shape, &whole, value);

@@ -31,6 +31,17 @@ impl Access {
 }
 
 impl Layer<'_> {
+    /// Working memory of a tile.
+    fn state(&self, kb: &mut Kb, name: &str, len: usize) -> Buf {
+        match self.team {
+            Some(_) => kb.k.shared(name, self.acc, len as u64),
+            None => kb.scratch(name, self.acc, &Dim::from(len)),
+        }
+    }
+
+    /// True if sums are made unit by unit: every thread of a GPU has units of its own.
+    fn walk_units(&self) -> bool { self.shape.lanes == 1 && self.shape.vectors as usize == self.shape.hidden }
+
     /// Emits the kernel of all directions, or of one.
     pub(super) fn launch(&self, l: &mut Lowering, group: &Group, o: &Operands, outputs: &[Option<Place>], step: &Step, only: Option<usize>) {
         let mut kb = Kb::new(&l.name(group));
@@ -47,7 +58,7 @@ impl Layer<'_> {
         let limit = kb.k.add_int(n, -(rows as i64));
         let first = kb.min(start, limit);
         let sums = rows * s.gates * s.padded();
-        let len = |x: usize| Dim::from(x);
+        kb.k.set_threads(self.team.unwrap_or(1));
         let gru = two_parts(self.op).is_some();
         let e = Emitter {
             layer: self,
@@ -62,10 +73,10 @@ impl Layer<'_> {
             p: o.p.as_ref().map(|p| Access::read(&mut kb, p)),
             lengths: o.lengths.as_ref().map(|p| Access::read(&mut kb, p)),
             outputs: outputs.iter().map(|p| p.as_ref().map(|p| Access::write(&mut kb, p))).collect(),
-            h: kb.scratch("h", self.acc, &len(rows * s.hidden)),
-            c: o.c0.is_some().then(|| kb.scratch("c", self.acc, &len(rows * s.hidden))),
-            reset: gru.then(|| kb.scratch("reset", self.acc, &len(rows * s.hidden))),
-            sums: kb.scratch("sums", self.acc, &len(sums)),
+            h: self.state(&mut kb, "h", rows * s.hidden),
+            c: o.c0.is_some().then(|| self.state(&mut kb, "c", rows * s.hidden)),
+            reset: gru.then(|| self.state(&mut kb, "reset", rows * s.hidden)),
+            sums: self.state(&mut kb, "sums", sums),
         };
         e.emit(&mut kb);
         let tiles = Dim::product(&grid);
@@ -117,6 +128,13 @@ struct Row {
 }
 
 impl Emitter<'_> {
+    /// Waits for the other threads of the tile, if there are any.
+    fn sync(&self, kb: &mut Kb) {
+        if self.layer.team.is_some() {
+            kb.k.barrier();
+        }
+    }
+
     fn emit(&self, kb: &mut Kb) {
         self.each_row(kb, |kb, local, row| {
             self.copy_state(kb, (&self.h0, self.h), local, row);
@@ -124,6 +142,7 @@ impl Emitter<'_> {
                 self.copy_state(kb, (c0, c), local, row);
             }
         });
+        self.sync(kb);
         let zero = kb.k.int(0);
         let longest = self.longest(kb);
         let steps = kb.k.begin_for((zero, longest, 1), &[], LoopHint::Plain);
@@ -159,8 +178,19 @@ impl Emitter<'_> {
     fn each_unit(&self, kb: &mut Kb, body: impl FnMut(&mut Kb, Val, u32, Option<Val>)) {
         let lanes = self.layer.shape.lanes;
         let (zero, hi) = (kb.k.int(0), kb.k.int(self.hidden()));
+        if let Some(threads) = self.layer.team {
+            return self.each_own_unit(kb, hi, threads, body);
+        }
         let exact = self.hidden() % i64::from(lanes) == 0;
         map::vector_loop(kb, (zero, hi, exact), lanes, self.layer.masked, body);
+    }
+
+    /// A loop over the hidden units of this thread.
+    fn each_own_unit(&self, kb: &mut Kb, hi: Val, threads: u32, mut body: impl FnMut(&mut Kb, Val, u32, Option<Val>)) {
+        let me = kb.k.thread();
+        let open = kb.k.begin_for((me, hi, i64::from(threads)), &[], LoopHint::Plain);
+        body(kb, open.var, 1, None);
+        kb.k.end_for(open, &[]);
     }
 
     /// Loads hidden units from `j` on, in the type the layer computes in. The last axis of `from` is theirs.
@@ -260,19 +290,26 @@ impl Emitter<'_> {
             (Some((before, after)), Some(reset)) => {
                 self.accumulate(kb, self.h, &before);
                 self.each_row(kb, |kb, local, row| self.reset_state(kb, reset, s, local, row));
+                self.sync(kb);
                 self.accumulate(kb, reset, &after);
             }
             _ => self.accumulate(kb, self.h, &all),
         }
+        // The state may change when every thread has read it.
+        self.sync(kb);
         self.each_row(kb, |kb, local, row| {
             let row = self.row(kb, s, local, row);
             self.each_unit(kb, |kb, j, lanes, count| self.unit(kb, &row, (j, lanes, count)));
         });
+        self.sync(kb);
     }
 
     /// Sums of some gates over a state, for every row and hidden unit.
     fn accumulate(&self, kb: &mut Kb, state: Buf, gates: &[usize]) {
         let s = self.layer.shape;
+        if self.layer.walk_units() {
+            return self.each_unit(kb, |kb, j, _, _| self.accumulate_unit(kb, state, gates, j));
+        }
         let (width, lanes) = (s.width() as i64, i64::from(s.lanes));
         let per_k = s.gates as i64 * width;
         let (zero, panels, hidden) = (kb.k.int(0), kb.k.int(s.panels as i64), kb.k.int(self.hidden()));
@@ -311,6 +348,31 @@ impl Emitter<'_> {
             }
         }
         kb.k.end_for(panel, &[]);
+    }
+
+    /// [`Emitter::accumulate`] for one hidden unit of the only panel.
+    fn accumulate_unit(&self, kb: &mut Kb, state: Buf, gates: &[usize], unit: Val) {
+        let s = self.layer.shape;
+        let (width, per_k) = (self.hidden(), s.gates as i64 * self.hidden());
+        let base = kb.k.mul_int(self.direction, self.hidden() * per_k);
+        let base = kb.k.add(base, unit);
+        let (zero, hidden) = (kb.k.int(0), kb.k.int(self.hidden()));
+        let start = vec![kb.k.constant(Const::number(self.layer.acc, 0.0)); s.rows * gates.len()];
+        let sum = kb.k.begin_for((zero, hidden, 1), &start, LoopHint::Unroll(4));
+        let (k, accs) = (sum.var, sum.phis.clone());
+        let shift = kb.k.mul_int(k, per_k);
+        let at = kb.k.add(base, shift);
+        let weights: Vec<Val> = gates.iter().map(|&g| kb.k.load(self.r, at, g as i64 * width, 1, None)).collect();
+        let mut next = Vec::with_capacity(accs.len());
+        for row in 0..s.rows {
+            let x = kb.k.load(state, k, row as i64 * self.hidden(), 1, None);
+            next.extend(weights.iter().enumerate().map(|(i, &w)| kb.k.fma(x, w, accs[row * gates.len() + i])));
+        }
+        let done = kb.k.end_for(sum, &next);
+        for (i, x) in done.into_iter().enumerate() {
+            let line = (i / gates.len() * s.gates + gates[i % gates.len()]) * s.padded();
+            kb.k.store(self.sums, unit, line as i64, x, None);
+        }
     }
 
     /// The two sums of a gate: over the input and over the state.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use xlac_codegen::plan::{BufferId, Host, Launch, Operand, Plan, Routine, Step, Storage};
 use xlac_codegen::{Numerics, Options};
 use xlac_ir::DType;
-use xlac_ir::backend::Target;
+use xlac_ir::backend::{Gpu, Target};
 use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::Program;
 use xlac_ir::interp;
@@ -37,11 +37,18 @@ pub fn target(vector_bytes: u32, masked: bool) -> Target {
         masked_memory: masked,
         broadcast_fma: vector_bytes >= 64,
         cache_bytes: [32 << 10, 512 << 10, 2 << 20],
+        gpu: None,
     }
 }
 
+/// A made-up GPU: the least of its family.
+pub fn gpu() -> Target {
+    let gpu = Gpu { multiprocessors: 108, shared_bytes: 99 << 10, thread_registers: 255 };
+    Target { name: "testgpu".into(), arch: "nvptx64".into(), gpu: Some(gpu), ..target(16, true) }
+}
+
 /// Machines that differ in what kernels are built for.
-pub fn targets() -> Vec<Target> { vec![target(16, false), target(32, true), target(64, true), target(64, false)] }
+pub fn targets() -> Vec<Target> { vec![target(16, false), target(32, true), target(64, true), target(64, false), gpu()] }
 
 /// What a comparison found.
 #[derive(Debug)]

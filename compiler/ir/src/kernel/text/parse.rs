@@ -41,11 +41,17 @@ fn kernel(t: &mut Tokens) -> Result<Kernel, ParseError> {
         params,
         dims,
         scratch: Vec::new(),
+        threads: 1,
         values: Vec::new(),
         body: Block::default(),
         notes: Vec::new(),
     };
     let mut p = Parser { t, kernel: empty, names: HashMap::new(), buffers: HashMap::new() };
+    if p.t.eat_word("threads") {
+        p.t.expect("(")?;
+        p.kernel.threads = small(p.t)?;
+        p.t.expect(")")?;
+    }
     if p.t.eat_word("scratch") {
         p.t.expect("(")?;
         let dims = p.kernel.dims.clone();
@@ -81,7 +87,8 @@ fn scratch(t: &mut Tokens, dims: &[String]) -> Result<Scratch, ParseError> {
         _ => ScratchLen::Dim(dim(t, dims)?),
     };
     t.expect("]")?;
-    Ok(Scratch { name, dtype, len })
+    let space = if t.eat_word("shared") { Space::Shared } else { Space::Private };
+    Ok(Scratch { name, dtype, len, space })
 }
 
 /// A name that is quoted unless it is an identifier.
@@ -180,9 +187,48 @@ impl Parser<'_> {
             self.t.expect_word("code")?;
             return Ok(Stmt::Check { cond, code: small(self.t)? });
         }
+        if let Some(stmt) = self.team_stmt()? {
+            return Ok(Stmt::Team(stmt));
+        }
         let name = self.t.value()?;
         self.t.expect("=")?;
         self.definition(name)
+    }
+
+    fn team_stmt(&mut self) -> Result<Option<TeamStmt>, ParseError> {
+        Ok(Some(if self.t.eat_word("barrier") {
+            TeamStmt::Barrier
+        } else if self.t.eat_word("copy_commit") {
+            TeamStmt::CopyCommit
+        } else if self.t.eat_word("copy_wait") {
+            TeamStmt::CopyWait(small(self.t)?)
+        } else if self.t.eat_word("copy_async") {
+            let (to, to_index, to_offset) = self.place_without_stride()?;
+            self.t.expect(",")?;
+            let (from, from_index, from_offset) = self.place_without_stride()?;
+            self.t.expect(",")?;
+            let lanes = small(self.t)?;
+            let count = self.count()?;
+            TeamStmt::CopyAsync { to, to_index, to_offset, from, from_index, from_offset, lanes, count }
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn team_instr(&mut self, mnemonic: &str) -> Result<Option<TeamInstr>, ParseError> {
+        let lane = |make: fn(u32) -> Lane| move |(a, n): (Val, u32)| TeamInstr::Shuffle(make(n), a);
+        Ok(Some(match mnemonic {
+            "thread" => TeamInstr::Thread,
+            "shuffle_xor" => self.lane().map(lane(Lane::Xor))?,
+            "shuffle_down" => self.lane().map(lane(Lane::Down))?,
+            "shuffle_index" => self.lane().map(lane(Lane::Index))?,
+            "mma" => self.exactly().map(|[a, b, c]| TeamInstr::Mma { a, b, c })?,
+            "load_matrix" | "load_matrix_transposed" => {
+                let (buf, index, offset) = self.place_without_stride()?;
+                TeamInstr::LoadMatrix { buf, index, offset, transposed: mnemonic != "load_matrix" }
+            }
+            _ => return Ok(None),
+        }))
     }
 
     /// `mnemonic operands : type`.
@@ -211,6 +257,9 @@ impl Parser<'_> {
         }
         if let Some(pred) = Pred::from_name(mnemonic) {
             return self.exactly().map(|[a, b]| Instr::Cmp(pred, a, b));
+        }
+        if let Some(instr) = self.team_instr(mnemonic)? {
+            return Ok(Instr::Team(instr));
         }
         Ok(match mnemonic {
             "tile" => Instr::Tile,

@@ -47,7 +47,7 @@ impl Renumber {
                     self.define_block(&i.els);
                     i.results.iter().for_each(|r| self.define(r.0));
                 }
-                Stmt::Store { .. } | Stmt::Check { .. } => {}
+                Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
             }
         }
     }
@@ -85,6 +85,7 @@ impl Renumber {
                 results: i.results.iter().map(|r| (self.get(r.0), self.get(r.1), self.get(r.2))).collect(),
             })),
             Stmt::Check { cond, code } => Stmt::Check { cond: self.get(*cond), code: *code },
+            Stmt::Team(stmt) => Stmt::Team(stmt.map(|v| self.get(v))),
         }
     }
 
@@ -118,6 +119,7 @@ impl Renumber {
                 stride: get(stride),
                 count: count.as_ref().map(get),
             },
+            Instr::Team(instr) => Instr::Team(instr.map(|v| self.get(v))),
             Instr::Gather { buf, index, offset, count } => {
                 Instr::Gather { buf: *buf, index: get(index), offset: *offset, count: count.as_ref().map(get) }
             }
