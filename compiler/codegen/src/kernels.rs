@@ -6,9 +6,11 @@ pub mod cumulate;
 pub mod indexed;
 pub mod map;
 pub mod max_pool_indices;
+pub mod non_zero;
 pub mod recurrent;
 pub mod rows;
 pub mod scatter;
+pub mod top_k;
 pub mod window;
 
 use xlac_ir::ops::Op;
@@ -39,6 +41,8 @@ pub fn single(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
         Op::If(op) => control::branch(l, group, op),
         Op::Loop(op) => control::repeat(l, group, op),
         Op::Bind(op) => control::bind(l, group, op),
+        Op::TopK(op) if l.target.is_gpu() => top_k::lower(l, group, op),
+        Op::NonZero(op) if l.target.is_gpu() => non_zero::lower(l, group, op),
         Op::TopK(op) => control::top_k(l, group, op),
         Op::NonZero(op) => control::non_zero(l, group, op),
         Op::Rnn(op) => recurrent::lower(l, group, op),

@@ -326,6 +326,13 @@ impl<'a> Lowering<'a> {
         let buffer = self.buffer(Storage::Temp, bytes(&shape, dtype));
         let whole = View::dense(&shape, Layout::ChannelsLast);
         let mut inside = whole.clone();
+        if self.target.is_gpu() {
+            map::border(self, &shape, &Place { buffer, view: whole.clone(), dtype }, halo);
+            for (s, &before) in halo.before.iter().enumerate() {
+                inside.offset = &inside.offset + &(&Dim::from(before) * &whole.strides[2 + s]);
+            }
+            return Place { buffer, view: inside, dtype };
+        }
         for s in 0..halo.before.len() {
             // Two slabs along this axis; those of later axes leave out what earlier slabs cover.
             let end = &ty.shape[2 + s] + &Dim::from(halo.before[s]);

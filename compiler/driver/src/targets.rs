@@ -3,13 +3,14 @@
 use xlac_cranelift::Cranelift;
 #[cfg(feature = "llvm")]
 use xlac_llvm::Llvm;
-use xlac_ir::backend::{Backend, Target};
+use xlac_ptx::Ptx;
+use xlac_ir::backend::{Backend, Gpu, Target};
 use xlac_ir::diag::Diagnostic;
 
 use crate::codes;
 use crate::machine;
 
-/// The backends built in, the fastest code first.
+/// The backends for processors that are built in, the fastest code first. GPUs have one of their own.
 pub static BACKENDS: &[&dyn Backend] = &[
     #[cfg(feature = "llvm")]
     &Llvm,
@@ -31,6 +32,12 @@ pub fn backend(name: Option<&str>) -> Result<&'static dyn Backend, Diagnostic> {
     }
     let message = format!("no backend is called `{name}`");
     Err(Diagnostic::error(codes::BAD_TARGET, message).help(format!("there are {}", KNOWN_BACKENDS.join(", "))))
+}
+
+/// The backend for a target: the one named if the target is a processor.
+pub fn backend_for(target: &Target, name: Option<&str>) -> Result<&'static dyn Backend, Diagnostic> {
+    let processor = backend(name)?;
+    Ok(if target.is_gpu() { &Ptx } else { processor })
 }
 
 /// A processor that can be named.
@@ -90,6 +97,46 @@ pub const NAMED: &[Named] = &[
     x86("znver5", "znver5", &[V2, V3, V4, ICE], &["avx512bf16", "avxvnni"], [48, 1024, 4096]),
 ];
 
+/// A family of GPUs that can be named, by what its least member has.
+pub struct NamedGpu {
+    /// Name after `ptx:`; the least compute capability.
+    pub name: &'static str,
+    /// Multiprocessors of a typical member.
+    pub multiprocessors: u32,
+    /// Shared memory a block may have, in KiB.
+    pub shared_kib: u32,
+    /// Second-level cache, in MiB.
+    pub l2_mib: u64,
+}
+
+/// Every family of GPUs that can be named, sorted. The first one's code runs on all: its shared memory is what all have.
+pub const GPUS: &[NamedGpu] = &[
+    NamedGpu { name: "sm_80", multiprocessors: 108, shared_kib: 99, l2_mib: 40 },
+    NamedGpu { name: "sm_86", multiprocessors: 84, shared_kib: 99, l2_mib: 6 },
+    NamedGpu { name: "sm_89", multiprocessors: 128, shared_kib: 99, l2_mib: 72 },
+    NamedGpu { name: "sm_90", multiprocessors: 132, shared_kib: 227, l2_mib: 50 },
+];
+
+fn gpu(named: &NamedGpu) -> Target {
+    Target {
+        name: format!("ptx:{}", named.name),
+        arch: "nvptx64".into(),
+        cpu: named.name.into(),
+        features: vec![named.name.into()],
+        // The widest access of a thread.
+        vector_bytes: 16,
+        vector_registers: 16,
+        masked_memory: true,
+        broadcast_fma: false,
+        cache_bytes: [128 << 10, named.l2_mib << 20, named.l2_mib << 20],
+        gpu: Some(Gpu {
+            multiprocessors: named.multiprocessors,
+            shared_bytes: named.shared_kib << 10,
+            thread_registers: 255,
+        }),
+    }
+}
+
 /// The machine a target names, before a backend adapts it.
 pub fn target(name: &str) -> Result<Target, Diagnostic> {
     let (kind, processor) = name.split_once(':').unwrap_or((name, "native"));
@@ -101,10 +148,17 @@ pub fn target(name: &str) -> Result<Target, Diagnostic> {
             named.map(|t| Target { name: "cpu:generic".into(), cpu: "generic".into(), ..t }).ok_or_else(|| unknown(name))
         }
         ("cpu", processor) => NAMED.iter().find(|n| n.name == processor).map(named).ok_or_else(|| unknown(name)),
-        ("ptx" | "cuda", _) => {
-            let message = format!("target `{name}` is not built in yet");
-            Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("use `--target cpu`"))
-        }
+        ("ptx", "native") => Ok(gpu(&GPUS[0])),
+        ("ptx", family) => match GPUS.iter().find(|g| g.name == family) {
+            Some(named) => Ok(gpu(named)),
+            None if family.starts_with("sm_") => {
+                let names: Vec<&str> = GPUS.iter().map(|g| g.name).collect();
+                let message = format!("no code is made for `{name}` alone");
+                let help = format!("there are {}; code for `ptx` (sm_80) runs on every newer GPU", names.join(", "));
+                Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help(help))
+            }
+            None => Err(unknown(name)),
+        },
         _ => Err(unknown(name)),
     }
 }
@@ -112,7 +166,7 @@ pub fn target(name: &str) -> Result<Target, Diagnostic> {
 fn unknown(name: &str) -> Diagnostic {
     let names: Vec<&str> = NAMED.iter().map(|n| n.name).collect();
     Diagnostic::error(codes::BAD_TARGET, format!("no target is called `{name}`"))
-        .help(format!("there are cpu, cpu:native, cpu:generic and cpu: with {}", names.join(", ")))
+        .help(format!("there are cpu, cpu:native, cpu:generic, cpu: with {}, and ptx", names.join(", ")))
 }
 
 fn named(named: &Named) -> Target {
@@ -179,6 +233,8 @@ mod tests {
         assert_eq!(target("cpu:znver4").unwrap().vector_bytes, 64);
         assert_eq!(target("tpu").unwrap_err().code, codes::BAD_TARGET);
         assert_eq!(target("ptx:sm_90a").unwrap_err().code, codes::NOT_BUILT_IN);
+        assert_eq!(target("ptx").unwrap(), target("ptx:sm_80").unwrap());
+        assert!(target("ptx").unwrap().is_gpu());
     }
 
     #[test]

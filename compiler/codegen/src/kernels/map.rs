@@ -1,6 +1,8 @@
 //! Elementwise kernels: every operand is read through an affine view, neighbouring axes that all accesses walk alike are
 //! merged, and the fastest axis of the result becomes vector lanes.
 
+mod transposed;
+
 use std::collections::{HashMap, HashSet};
 
 use xlac_ir::dim::Dim;
@@ -12,6 +14,7 @@ use crate::CompileError;
 use crate::eval::{Leaf, Point};
 use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
+use crate::layout::Halo;
 use crate::lower::{Cost, Lowering};
 use crate::memory::hint;
 use crate::view::coalesce;
@@ -130,7 +133,11 @@ pub fn emit(
     };
     let unit = outs.iter().all(|o| o.strides.last().is_none_or(|s| s.is(1)));
     let lanes = if unit { lanes_for(l, dims.last(), &outs) } else { 1 };
-    let tiles = nest(&mut kb, &dims, lanes, l.walk(), body);
+    let axis = if l.target.is_gpu() { transposed::operand_axis(&dims, &leaves, &outs) } else { None };
+    let tiles = match axis {
+        Some(axis) => transposed::Squares { g, dims: &dims, leaves: &leaves, outs: &outs, axis }.emit(&mut kb),
+        None => nest(&mut kb, &dims, lanes, l.walk(), body),
+    };
     let tile_ns = (&(&flops + &traffic)).floor_div(&Dim::from(16i64));
     let tile_ns = if tiles.is(0) { tile_ns } else { tile_ns.floor_div(&tiles.at_least(&Dim::ONE)) };
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, loc);
@@ -319,4 +326,35 @@ pub fn fill(l: &mut Lowering, shape: &[Dim], place: &Place, value: Const) {
     let traffic = &Dim::product(&dims) * &Dim::from(place.dtype.size());
     let tile_ns = traffic.floor_div(&Dim::from(32i64)).floor_div(&tiles.at_least(&Dim::ONE));
     l.launch(kb, tiles, Cost { tile_ns, flops: Dim::ZERO, traffic }, &Loc::default());
+}
+
+/// Emits a kernel that stores zeros around the spatial axes of a channels-last place of this shape. Where a launch costs
+/// more than looking at every element, one is better than one for each side.
+pub fn border(l: &mut Lowering, shape: &[Dim], place: &Place, halo: &Halo) {
+    if shape.iter().any(|d| d.is(0)) {
+        return;
+    }
+    let mut kb = Kb::new("border");
+    let order: Vec<usize> = std::iter::once(0).chain(2..shape.len()).chain([1]).collect();
+    let dims: Vec<Dim> = order.iter().map(|&a| shape[a].clone()).collect();
+    let strides: Vec<Dim> = order.iter().map(|&a| place.view.strides[a].clone()).collect();
+    let buf = kb.write(place);
+    let lanes = fit_lanes((l.target.vector_bytes / place.dtype.size() as u32).max(1), dims.last(), l.target.masked_memory);
+    let tiles = nest(&mut kb, &dims, lanes, l.walk(), |kb, index, lanes, count| {
+        let mut inside = kb.k.constant(Const::bool(true));
+        for (s, (&before, &after)) in halo.before.iter().zip(&halo.after).enumerate() {
+            let (lo, n) = (kb.k.int(before), kb.dim(&dims[1 + s]));
+            let hi = kb.k.add_int(n, -after);
+            let within = kb.within(index[1 + s], lo, hi);
+            inside = if s == 0 { within } else { kb.k.bin(BinOp::And, inside, within) };
+        }
+        let mut open = kb.k.begin_if(inside);
+        kb.k.begin_else(&mut open, &[]);
+        let at = kb.address(&index, &strides);
+        let zero = kb.k.splat_const(Const::number(place.dtype, 0.0), lanes);
+        kb.k.store(buf, at, 0, zero, count);
+        kb.k.end_if(open, &[]);
+    });
+    let traffic = &Dim::product(&dims) * &Dim::from(place.dtype.size());
+    l.launch(kb, tiles, Cost { tile_ns: Dim::ONE, flops: Dim::ZERO, traffic }, &Loc::default());
 }

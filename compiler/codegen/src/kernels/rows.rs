@@ -3,12 +3,13 @@
 //! A kernel walks the kept axes and, for each point of them, makes one or more passes over the reduced axes. A value
 //! belongs to the pass that has all reductions it depends on; what is expensive and needed again in a later pass is kept in
 //! scratch memory, on a GPU in registers. Schedules: lanes, or the threads of a GPU's warps, along the reduced axis, if
-//! that is the contiguous one (`along`, `team`), and lanes along a kept axis (`across`). All follow the order of `reduce`:
+//! that is the contiguous one (`along`, `team`), and lanes or threads along a kept axis (`across`, `columns`). All follow the order of `reduce`:
 //! 32 strided partial results and a tree; `across` takes four running results instead if numerics are `fast`, and a block
 //! of warps as many as it has threads.
 
 mod across;
 mod along;
+mod columns;
 mod team;
 
 use std::collections::{HashMap, HashSet};
@@ -92,6 +93,7 @@ pub fn lower(l: &mut Lowering, group: &Group, axes: &[usize]) -> Result<(), Comp
     let tiles = match (rows.along, l.target.is_gpu()) {
         (true, true) => rows.emit_team(&mut kb),
         (true, false) => rows.emit_along(&mut kb),
+        (false, true) if rows.has_tall_columns() => rows.emit_columns(&mut kb),
         (false, _) => rows.emit_across(&mut kb),
     };
     let work = (&(&flops + &traffic)).floor_div(&Dim::from(12i64));

@@ -1,11 +1,13 @@
 //! Kernels and plans against the interpreter, bit for bit with exact numerics, for several machines.
 
+mod gpu_contract;
 mod harness;
 mod indexing;
 mod layers;
 mod recurrent;
+mod teams;
 
-use harness::{Outcome, compare, target};
+use harness::{Outcome, compare, targets};
 use xlac_ir::DType;
 use xlac_ir::random::{self, Options};
 use xlac_ir::text;
@@ -18,7 +20,7 @@ fn random_programs(seeds: std::ops::Range<u64>, options: &Options, exact: bool) 
     let mut wrong = Vec::new();
     for seed in seeds {
         let program = random::program(seed, options);
-        let target = target([16, 32, 64, 64][seed as usize % 4], seed % 4 == 1 || seed % 4 == 2);
+        let target = targets().swap_remove(seed as usize % 5);
         let inputs = random::inputs(&program, &random::sizes(&program, seed), seed).expect("sizes of all symbols");
         let run = || compare(&program, &inputs, &target, exact);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));

@@ -118,7 +118,7 @@ fn emit(ui: &Ui, source: &Source, options: &CompileOptions, stage: &str, output:
 }
 
 fn text_of(source: &Source, options: &CompileOptions, stage: &str) -> Result<String, Vec<Diagnostic>> {
-    let forms: Vec<&str> = targets::backend(options.backend.as_deref()).map_err(|e| vec![e])?.forms().to_vec();
+    let forms = forms(options).map_err(|e| vec![e])?;
     if !["graph", "kernels"].contains(&stage) && !forms.contains(&stage) {
         let known = ["llvm", "clif", "asm", "ptx", "onnx", "obj", "lib", "header"].contains(&stage);
         let code = if known { codes::NOT_BUILT_IN } else { codes::USAGE };
@@ -140,6 +140,19 @@ fn text_of(source: &Source, options: &CompileOptions, stage: &str) -> Result<Str
         text.push_str(&part.map_err(|e| vec![Diagnostic::error(codes::EMIT, e.to_string())])?);
     }
     Ok(text)
+}
+
+/// Text forms that the backends of all targets have.
+fn forms(options: &CompileOptions) -> Result<Vec<&'static str>, Diagnostic> {
+    let mut common: Option<Vec<&str>> = None;
+    for name in compile::target_names(options) {
+        let forms = targets::backend_for(&targets::target(name)?, options.backend.as_deref())?.forms();
+        common = Some(match common {
+            None => forms.to_vec(),
+            Some(before) => before.into_iter().filter(|form| forms.contains(form)).collect(),
+        });
+    }
+    Ok(common.unwrap_or_default())
 }
 
 /// The graph as a pass leaves it; `import` for the graph before the first.
