@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xlac::device::{Opened, Place};
 use xlac::engine::Engine;
 use xlac::{CompileOptions, Numerics};
 use xlac_ir::diag::Diagnostic;
@@ -23,18 +24,38 @@ pub fn scratch(name: &str) -> PathBuf {
     dir
 }
 
-/// Names of the backends built in.
+/// Names of the backends for processors that are built in.
 pub fn backends() -> Vec<&'static str> { xlac::targets::BACKENDS.iter().map(|b| b.name()).collect() }
+
+/// The simulated GPU's name among the engines.
+pub const SIMULATOR: &str = "ptx-sim";
+
+/// Names of everything that runs compiled code here: the backends, and the simulated GPU.
+pub fn engines() -> Vec<&'static str> { backends().into_iter().chain([SIMULATOR]).collect() }
+
+/// What chooses an engine on the command line.
+pub fn flags(engine: &str) -> [&str; 2] { [if engine == SIMULATOR { "--device" } else { "--backend" }, engine] }
+
+/// Options that compile for an engine, which runs on [`device`].
+pub fn options(engine: &str, numerics: Numerics) -> CompileOptions {
+    let (backend, target) = if engine == SIMULATOR { (None, "ptx") } else { (Some(engine.into()), "cpu") };
+    CompileOptions { backend, targets: vec![target.into()], numerics, threads: Some(2), ..Default::default() }
+}
+
+/// The device of an engine.
+pub fn device(engine: &str) -> Opened {
+    let place = if engine == SIMULATOR { Place::PtxSim(None) } else { Place::Cpu };
+    place.open().expect("a processor and the simulator are always there")
+}
 
 /// Compiles an optimized program.
 pub fn compile(
     program: &Program,
-    backend: &str,
+    engine: &str,
     numerics: Numerics,
     threads: usize,
 ) -> Result<Engine, Vec<Diagnostic>> {
-    let options = CompileOptions { backend: Some(backend.into()), numerics, threads: Some(2), ..Default::default() };
-    Engine::compile_program(program.clone(), &options, Some(threads))
+    Engine::compile_program(program.clone(), &options(engine, numerics), device(engine), Some(threads))
 }
 
 /// Optimizes a program as the compiler would.

@@ -51,11 +51,13 @@ impl Metadata {
 pub struct VariantInfo {
     /// Name of the target as given to the compiler, such as `cpu:znver3`.
     pub target: String,
-    /// Processor architecture, as in [`std::env::consts::ARCH`].
+    /// Processor architecture, as in [`std::env::consts::ARCH`], or [`crate::device::cuda::ARCH`] for NVIDIA GPUs, whose
+    /// code is PTX text that ends with a zero.
     pub arch: String,
-    /// Processor features the code uses, by the names of [`crate::device::features`].
+    /// Processor features the code uses, by the names of [`crate::device::features`]; for a GPU the oldest generation it
+    /// runs on, such as `sm_80`, or with a final `a` the only one.
     pub features: Vec<String>,
-    /// What generated the code, such as `cranelift` or `llvm`.
+    /// What generated the code, such as `cranelift`, `llvm` or `ptx`.
     pub backend: String,
 }
 

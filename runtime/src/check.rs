@@ -11,7 +11,7 @@ pub(crate) fn bad<T>(problem: impl Into<String>) -> Result<T> {
     Err(Error::BadPlan(problem.into()))
 }
 
-/// Checks all tables but the steps; kernels must start within `code_len` bytes, weights lie within `weights_len`.
+/// Checks all tables but the steps; kernels of a CPU must start within `code_len` bytes, weights lie within `weights_len`.
 pub(crate) fn check_tables(plan: &Plan, code_len: u64, weights_len: u64) -> Result<Dependencies> {
     check_lengths(plan)?;
     check_symbols(plan)?;
@@ -20,12 +20,38 @@ pub(crate) fn check_tables(plan: &Plan, code_len: u64, weights_len: u64) -> Resu
     check_constraints(plan)?;
     check_buffers(plan, &dependencies, weights_len)?;
     check_decls(plan, &dependencies)?;
+    check_kernels(plan, code_len)?;
+    Ok(dependencies)
+}
+
+/// Most threads of a block on any GPU served.
+const MAX_THREADS: u32 = 1024;
+/// Most shared memory of a block that is believed; what the device has is asked when the model is loaded.
+const MAX_SHARED: u32 = 1 << 20;
+
+fn check_kernels(plan: &Plan, code_len: u64) -> Result<()> {
+    let on_gpu = plan.kernels.first().is_some_and(|kernel| kernel.block.is_some());
     for kernel in &plan.kernels {
-        if kernel.entry >= code_len {
-            return bad(format!("kernel `{}` starts outside the code", kernel.name));
+        let name = &kernel.name;
+        match kernel.block {
+            None if on_gpu => return bad(format!("kernel `{name}` is for a CPU, others are for a GPU")),
+            Some(_) if !on_gpu => return bad(format!("kernel `{name}` is for a GPU, others are for a CPU")),
+            None if kernel.entry >= code_len => return bad(format!("kernel `{name}` starts outside the code")),
+            None => {}
+            Some(block) => {
+                let fits = (1..=MAX_THREADS).contains(&block.threads)
+                    && (1..=MAX_THREADS).contains(&block.tiles)
+                    && block.shared <= MAX_SHARED;
+                if !fits {
+                    return bad(format!("kernel `{name}` has an impossible block ({block:?})"));
+                }
+                if name.is_empty() || name.contains('\0') {
+                    return bad(format!("kernel `{}` cannot be found by its name", name.escape_debug()));
+                }
+            }
         }
     }
-    Ok(dependencies)
+    Ok(())
 }
 
 /// Fails unless `id` is an expression of the plan.

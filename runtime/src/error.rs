@@ -5,7 +5,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the runtime; [`Error::code`] is stable across versions, the text is for people.
 ///
-/// `R00xx` artifact, `R01xx` call, `R02xx` run, `R03xx` limits.
+/// `R00xx` artifact, `R01xx` call, `R02xx` run, `R03xx` limits, `R04xx` devices.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -182,6 +182,79 @@ pub enum Error {
         /// The limit.
         ceiling: u64,
     },
+
+    /// The driver's library cannot be loaded.
+    #[error("the NVIDIA driver was not found: {0}; install it, or run on the CPU")]
+    NoDriver(String),
+    /// The driver lacks a function or is of an old version.
+    #[error("the NVIDIA driver is too old: {found}; CUDA {needed} or newer is needed, update the driver")]
+    OldDriver {
+        /// What was found.
+        found: String,
+        /// Oldest version that serves.
+        needed: &'static str,
+    },
+    /// There is no such device.
+    #[error("there is no NVIDIA device {ordinal}: {found}; is one visible to this process (CUDA_VISIBLE_DEVICES)?")]
+    NoDevice {
+        /// Number that was asked for.
+        ordinal: u32,
+        /// What there is instead.
+        found: String,
+    },
+    /// The device is of an older generation than any code is made for.
+    #[error("`{device}` has compute capability {found}, at least {needed} is needed; use a newer device or the CPU")]
+    OldDevice {
+        /// Name of the device.
+        device: String,
+        /// What it has.
+        found: String,
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// The driver's compiler refuses the code of the artifact.
+    #[error(
+        "the driver does not accept the code of this artifact ({error}): {log}; recompile it, or update the driver"
+    )]
+    DeviceCode {
+        /// The driver's error.
+        error: String,
+        /// What the driver's compiler says.
+        log: String,
+    },
+    /// A kernel needs more than the device has.
+    #[error("kernel `{kernel}` needs {needed} {what}, the device has {available}; recompile for this device")]
+    DeviceLimit {
+        /// Kernel name.
+        kernel: String,
+        /// What there is too little of.
+        what: &'static str,
+        /// How much is needed.
+        needed: u64,
+        /// How much there is.
+        available: u64,
+    },
+    /// A call of the driver failed; the device is still fine.
+    #[error("the driver call {call} failed with {error}")]
+    DriverCall {
+        /// Name of the call.
+        call: &'static str,
+        /// The driver's error.
+        error: String,
+    },
+    /// The device met an error after which nothing works until the process starts anew.
+    #[error("the device failed with {error}, found by {call}{suspects}; start the process anew")]
+    DeviceFault {
+        /// Name of the call that told.
+        call: &'static str,
+        /// The driver's error.
+        error: String,
+        /// The kernels that may be at fault; begins with `; ` when not empty.
+        suspects: String,
+    },
+    /// The device failed before.
+    #[error("the device failed earlier in this process and cannot be used any more: {0}; start the process anew")]
+    DevicePoisoned(String),
 }
 
 impl Error {
@@ -213,6 +286,15 @@ impl Error {
             Error::Cancelled => "R0301",
             Error::LoopFuel(_) => "R0302",
             Error::MemoryCeiling { .. } => "R0303",
+            Error::NoDriver(_) => "R0401",
+            Error::OldDriver { .. } => "R0402",
+            Error::NoDevice { .. } => "R0403",
+            Error::OldDevice { .. } => "R0404",
+            Error::DeviceCode { .. } => "R0405",
+            Error::DeviceLimit { .. } => "R0406",
+            Error::DriverCall { .. } => "R0407",
+            Error::DeviceFault { .. } => "R0408",
+            Error::DevicePoisoned(_) => "R0409",
         }
     }
 

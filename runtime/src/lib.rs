@@ -11,6 +11,8 @@
 //! # Ok::<(), xlac_runtime::Error>(())
 //! ```
 //!
+//! On a GPU: `Model::load_on("model.xlac", &Device::cuda(0)?)`; everything else is the same.
+//!
 //! In reading order:
 //!
 //! - [`plan`]: the contract with the compiler: what a program is
@@ -18,7 +20,7 @@
 //! - [`model`]: a checked program on this machine; `check` and `lower` look at every index, `program` is the flat result
 //! - [`session`]: memory and threads to run it; `exec` walks the program, [`profile`] tells where the time went
 //! - [`expr`]: symbolic sizes, evaluated when shapes change
-//! - [`device`]: memory, machine code; `pool` divides launches among threads
+//! - [`device`]: memory and code on the CPU or a GPU; `pool` divides launches among threads
 //! - [`host`]: operators that are not generated code
 //! - [`tensor`], [`error`]: what crosses the boundary
 
@@ -44,7 +46,9 @@ pub mod tensor;
 mod threads;
 
 pub use artifact::{Artifact, ArtifactWriter, LoadOptions, Metadata, Refusal, SectionInfo, VariantInfo};
+pub use device::Device;
 pub use device::cpu::KernelFn;
+pub use device::cuda::{CubinCache, CudaOptions, GpuInfo};
 pub use error::{Error, Result};
 pub use model::{Model, TensorInfo};
 pub use plan::{DType, Plan};

@@ -7,7 +7,9 @@ use crate::artifact::{self, Artifact, LoadOptions, Metadata, Refusal, VariantInf
 use crate::check;
 use crate::device::arena::SCRATCH_ALIGN;
 use crate::device::cpu::{CodeImage, KernelFn};
+use crate::device::cuda::{self, GpuCode};
 use crate::device::memory::{Block, FileBytes};
+use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::expr::{self, Values};
 use crate::plan::{BufferId, DType, ExprId, Plan, Storage, SymbolSource, TensorDecl};
@@ -24,7 +26,7 @@ pub struct Model {
 pub(crate) struct Inner {
     pub(crate) plan: Plan,
     pub(crate) program: Program,
-    pub(crate) code: CodeImage,
+    pub(crate) code: Code,
     file: FileBytes,
     /// Where the weights lie in `file`.
     weights: std::ops::Range<usize>,
@@ -36,6 +38,14 @@ pub(crate) struct Inner {
     metadata: Metadata,
     variant: usize,
     refused: Vec<Refusal>,
+}
+
+/// Code, where it runs.
+pub(crate) enum Code {
+    /// Functions of this process.
+    Cpu(CodeImage),
+    /// On a GPU, with the weights.
+    Gpu(GpuCode),
 }
 
 impl Inner {
@@ -69,19 +79,35 @@ impl Model {
         Model::from_artifact(Artifact::open_with(path, options)?)
     }
 
+    /// As [`Model::load`], onto a device.
+    pub fn load_on(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        Model::from_artifact_on(Artifact::open(path)?, device)
+    }
+
     /// Loads an artifact from memory; the bytes are copied.
     pub fn from_bytes(bytes: &[u8]) -> Result<Model> {
         Model::from_artifact(Artifact::from_bytes(bytes)?)
     }
 
-    /// Makes a model of the best variant of an artifact that this machine can run.
+    /// As [`Model::from_bytes`], onto a device.
+    pub fn from_bytes_on(bytes: &[u8], device: &Device) -> Result<Model> {
+        Model::from_artifact_on(Artifact::from_bytes(bytes)?, device)
+    }
+
+    /// Makes a model of the best variant of an artifact that this machine's processor can run.
     pub fn from_artifact(artifact: Artifact) -> Result<Model> {
-        let (variant, refused) = artifact.choose()?;
+        Model::from_artifact_on(artifact, &Device::cpu())
+    }
+
+    /// Makes a model of the best variant of an artifact that a device can run. On a GPU this compiles the kernels, unless
+    /// they are found in the cache, and uploads the weights, which all sessions share.
+    pub fn from_artifact_on(artifact: Artifact, device: &Device) -> Result<Model> {
+        let (variant, refused) = artifact.choose_for(device)?;
         let plan = artifact.unchecked_plan(variant)?;
         let code_bytes = artifact.code(variant);
         let weights = artifact.weights_range();
         let program = analyze(&plan, code_bytes.len() as u64, weights.len() as u64)?;
-        let code = CodeImage::map(code_bytes, plan.kernels.iter().map(|kernel| kernel.entry))?;
+        let code = load_code(&plan, &program, code_bytes, artifact.weights(), device)?;
         let (metadata, file) = artifact.into_parts();
         Ok(Model::assemble(plan, program, code, file, weights, metadata, variant, refused))
     }
@@ -99,7 +125,7 @@ impl Model {
         Ok(Model::assemble(
             plan,
             program,
-            CodeImage::of_functions(kernels),
+            Code::Cpu(CodeImage::of_functions(kernels)),
             file,
             0..weights.len(),
             metadata,
@@ -108,11 +134,22 @@ impl Model {
         ))
     }
 
+    /// A model of a plan and PTX text, for tests of the runtime and of compilers.
+    #[doc(hidden)]
+    pub fn from_plan_on(plan: Plan, ptx: &str, weights: &[u8], device: &Device) -> Result<Model> {
+        let text = [ptx.as_bytes(), &[0]].concat();
+        let program = analyze(&plan, text.len() as u64, weights.len() as u64)?;
+        let code = load_code(&plan, &program, &text, weights, device)?;
+        let file = FileBytes::Block(Block::copy_of(weights)?);
+        let range = 0..weights.len();
+        Ok(Model::assemble(plan, program, code, file, range, Metadata::of_functions(), 0, Vec::new()))
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn assemble(
         plan: Plan,
         program: Program,
-        code: CodeImage,
+        code: Code,
         file: FileBytes,
         weights: std::ops::Range<usize>,
         metadata: Metadata,
@@ -169,9 +206,20 @@ impl Model {
         &self.inner.refused
     }
 
-    /// Bytes of the weights.
+    /// The device it is loaded on.
+    pub fn device(&self) -> Device {
+        match &self.inner.code {
+            Code::Cpu(_) => Device::cpu(),
+            Code::Gpu(code) => Device { kind: DeviceKind::Cuda(Arc::clone(code.gpu())) },
+        }
+    }
+
+    /// Bytes of the weights; on a GPU of those it holds.
     pub fn weight_bytes(&self) -> usize {
-        self.inner.weights.len()
+        match &self.inner.code {
+            Code::Cpu(_) => self.inner.weights.len(),
+            Code::Gpu(code) => code.weight_bytes(),
+        }
     }
 
     /// Graph inputs, in the order `run` takes them.
@@ -199,7 +247,7 @@ impl Model {
     }
 
     /// Bytes a session of one thread holds for inputs of these shapes, weights and the caller's tensors aside: arena,
-    /// scratch and those heap buffers whose size does not depend on data.
+    /// scratch and those heap buffers whose size does not depend on data; on a GPU its copies of inputs and outputs too.
     pub fn peak_bytes(&self, shapes: &[&[usize]]) -> Result<u64> {
         let values = self.values_for(shapes)?;
         let Inner { plan, program, .. } = &*self.inner;
@@ -209,6 +257,10 @@ impl Model {
             if buffer.storage == Storage::Heap && program.dependencies.is_static(buffer.bytes) {
                 total = total.saturating_add(size(buffer.bytes)?);
             }
+        }
+        if let Code::Gpu(_) = self.inner.code {
+            let io = cuda::io_bytes(&self.inner, &values)? as u64;
+            return Ok(total.saturating_add(io).saturating_add(cuda::static_scratch(&self.inner, &values)?));
         }
         let mut scratch = 0;
         for launch in &program.launches {
@@ -240,6 +292,19 @@ impl Model {
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Model({}, {})", self.inner.metadata.model_name, self.variant().target)
+    }
+}
+
+/// Brings code, and weights where they must go too, onto a device.
+fn load_code(plan: &Plan, program: &Program, code: &[u8], weights: &[u8], device: &Device) -> Result<Code> {
+    match &device.kind {
+        DeviceKind::Cuda(gpu) => GpuCode::load(gpu, plan, program, code, weights).map(Code::Gpu),
+        DeviceKind::Cpu => {
+            if let Some(kernel) = plan.kernels.iter().find(|kernel| kernel.block.is_some()) {
+                return check::bad(format!("kernel `{}` is for a GPU", kernel.name));
+            }
+            CodeImage::map(code, plan.kernels.iter().map(|kernel| kernel.entry)).map(Code::Cpu)
+        }
     }
 }
 

@@ -166,12 +166,32 @@ pub enum Storage {
 /// One compiled kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// Name in profiles and listings.
+    /// Name in profiles and listings; for a GPU that of the entry point in the code section's PTX text.
     pub name: String,
-    /// Byte offset of the entry point in the code section.
+    /// Byte offset of the entry point in the code section; 0 for a GPU, which finds kernels by name.
     pub entry: u64,
     /// ONNX nodes it computes.
     pub nodes: Vec<String>,
+    /// How a GPU runs its tiles; none for CPU code. All kernels of a plan are of one kind.
+    pub block: Option<BlockShape>,
+}
+
+/// How a GPU runs the tiles of a kernel.
+///
+/// A launch has `ceil(tiles / block.tiles)` blocks in `x`. Its parameters are, in this order: a `u64` pointer for each
+/// buffer argument (byte offset added), an `s64` for each dim argument, `s64` tiles, `u64` scratch memory (0 if there is
+/// none), `s64` bytes of it per worker, and `u64` the address of this launch's `u32` status, where a failed check leaves
+/// its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockShape {
+    /// Threads of a block.
+    pub threads: u32,
+    /// Tiles one block runs, each by a worker of its own: more than 1 where one thread runs one tile.
+    pub tiles: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: u32,
+    /// Whether the grid may be smaller than the tiles, because workers stride over them; for kernels with scratch memory.
+    pub strided: bool,
 }
 
 /// One step. Buffers and expressions are indices into the plan's tables.

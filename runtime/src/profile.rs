@@ -5,7 +5,8 @@
 pub struct Profile {
     /// Nanoseconds of the whole run.
     pub total_ns: u64,
-    /// One entry per launch and host routine of the plan that ran, in the plan's order.
+    /// One entry per launch and host routine of the plan that ran, in the plan's order; on a GPU, where times are the
+    /// device's own, two more for the copies of inputs and outputs.
     pub launches: Vec<LaunchTime>,
 }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use xlac_tests::{backends, root, scratch, skip};
+use xlac_tests::{engines, flags, root, scratch, skip};
 
 use crate::run_json;
 
 /// At least so many of the cases pass on each engine.
-const FLOORS: &[(&str, usize)] = &[("interp", 1330), ("cranelift", 1330), ("llvm", 1330)];
+const FLOORS: &[(&str, usize)] = &[("interp", 1330), ("cranelift", 1330), ("llvm", 1330), ("ptx-sim", 1330)];
 
 /// A Python that has `onnx`: `XLAC_PYTHON`, the project's `.venv`, or the system's.
 fn python() -> Option<PathBuf> {
@@ -53,7 +53,7 @@ fn onnx_node_cases() {
     let Some(dir) = cases() else { return skip("ONNX node cases", "no Python with `onnx`; ./test.sh installs one") };
     let dir = dir.display().to_string();
     judge("interp", &["--device", "interp"], &dir);
-    for backend in backends() {
-        judge(backend, &["--backend", backend], &dir);
+    for engine in engines() {
+        judge(engine, &flags(engine), &dir);
     }
 }

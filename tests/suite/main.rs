@@ -7,7 +7,9 @@ mod differential;
 mod docs;
 mod dynamic;
 mod exact;
+mod gpu;
 mod models;
+mod skeletons;
 mod tidy;
 
 /// The program under test, without what the environment might add.

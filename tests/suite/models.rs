@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use xlac_tests::{backends, committed_models, more_models, skip};
+use xlac_tests::{backends, committed_models, flags, more_models, skip};
 
 use crate::run_json;
 
@@ -64,9 +64,10 @@ fn committed_models_pass_everywhere() {
     let cases = committed_models();
     assert!(!cases.is_empty());
     let mut engines = vec![vec!["--device", "interp"]];
-    for backend in backends() {
+    for name in xlac_tests::engines() {
         for numerics in ["fast", "exact"] {
-            engines.push(vec!["--backend", backend, "--numerics", numerics]);
+            let [how, which] = flags(name);
+            engines.push(vec![how, which, "--numerics", numerics]);
         }
     }
     for flags in engines {

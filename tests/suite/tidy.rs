@@ -15,9 +15,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("compiler/backend/ptx", &["xlac-ir"]),
     (
         "compiler/driver",
-        &["xlac-ir", "xlac-onnx", "xlac-opt", "xlac-codegen", "xlac-cranelift", "xlac-llvm", "xlac-runtime"],
+        &[
+            "xlac-ir",
+            "xlac-onnx",
+            "xlac-opt",
+            "xlac-codegen",
+            "xlac-cranelift",
+            "xlac-llvm",
+            "xlac-ptx",
+            "xlac-ptx-sim",
+            "xlac-runtime",
+        ],
     ),
     ("runtime", &[]),
+    ("runtime/ptx-sim", &["xlac-runtime"]),
     ("examples", &["xlac", "xlac-runtime"]),
     ("tests", &["xlac", "xlac-ir", "xlac-opt", "xlac-runtime"]),
 ];

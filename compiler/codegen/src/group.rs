@@ -12,6 +12,8 @@ use xlac_ir::graph::{Def, Graph, NodeId, RegionId, Users, ValueId};
 use xlac_ir::op::Attr;
 use xlac_ir::ops::Op;
 
+use crate::attention::Attention;
+
 /// What a group's kernel is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -27,6 +29,8 @@ pub enum Kind {
     Single,
     /// Joins its operands in one buffer.
     Concat,
+    /// Attention in blocks, with an epilogue.
+    Attention(Box<Attention>),
 }
 
 /// Nodes that share a kernel.
@@ -80,8 +84,15 @@ pub fn class(op: &Op) -> Class {
 }
 
 /// Groups the nodes of one region; the groups come in an order in which each follows those it depends on.
-pub fn groups(g: &Graph, region: RegionId, users: &[Users], escaping: &HashSet<ValueId>) -> Vec<Group> {
+pub fn groups(
+    g: &Graph,
+    region: RegionId,
+    users: &[Users],
+    escaping: &HashSet<ValueId>,
+    attentions: Vec<Attention>,
+) -> Vec<Group> {
     let mut grouping = Grouping::new(g, region, users, escaping);
+    grouping.attentions(attentions);
     // Templates choose their epilogues first, then reductions; what is left is elementwise.
     for pass in [&[Class::Template][..], &[Class::Reduce], &[Class::Index, Class::Element, Class::Single, Class::Concat]] {
         for &n in &g.region(region).nodes {
@@ -141,6 +152,18 @@ impl<'a> Grouping<'a> {
         }
         let reach = PrefixMax(vec![0; g.region(region).nodes.len() + 1]);
         Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new(), symbol_reads: symbol_reads(g, region), reach }
+    }
+
+    /// All of them are groups before any takes in an epilogue.
+    fn attentions(&mut self, attentions: Vec<Attention>) {
+        let first = self.groups.len();
+        for a in attentions {
+            let (id, anchor, members) = (self.groups.len(), a.anchor, a.members.clone());
+            let space = self.out_shape(anchor);
+            self.groups.push(Group { kind: Kind::Attention(Box::new(a)), anchor, space, members: Vec::new(), exits: Vec::new() });
+            members.into_iter().for_each(|n| self.insert(id, n));
+        }
+        (first..self.groups.len()).for_each(|id| self.grow(id));
     }
 
     fn start(&mut self, n: NodeId) {
@@ -271,6 +294,9 @@ impl<'a> Grouping<'a> {
     fn absorb_operands(&mut self, id: usize) {
         if self.groups[id].kind == Kind::Template && self.groups[id].members.len() == 1 {
             return; // Operands of the template itself are not elementwise in its space.
+        }
+        if matches!(self.groups[id].kind, Kind::Attention(_)) {
+            return; // Those on the scores are not in the space of the result.
         }
         loop {
             let group = &self.groups[id];

@@ -1,6 +1,7 @@
 //! Kernel builders: one file for each kind of loop nest.
 
 pub mod arg_reduce;
+pub mod attention;
 pub mod contract;
 pub mod cumulate;
 pub mod indexed;
@@ -41,8 +42,8 @@ pub fn single(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
         Op::If(op) => control::branch(l, group, op),
         Op::Loop(op) => control::repeat(l, group, op),
         Op::Bind(op) => control::bind(l, group, op),
-        Op::TopK(op) if l.target.is_gpu() => top_k::lower(l, group, op),
-        Op::NonZero(op) if l.target.is_gpu() => non_zero::lower(l, group, op),
+        Op::TopK(op) if l.stays_on_device("top_k") => top_k::lower(l, group, op),
+        Op::NonZero(op) if l.stays_on_device("non_zero") => non_zero::lower(l, group, op),
         Op::TopK(op) => control::top_k(l, group, op),
         Op::NonZero(op) => control::non_zero(l, group, op),
         Op::Rnn(op) => recurrent::lower(l, group, op),

@@ -58,7 +58,7 @@ fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
 fn group_layout(l: &Lowering, group: &Group) -> Layout {
     let node = l.anchor(group);
     match (&group.kind, &node.op) {
-        (Kind::Template, Op::MatMul(_)) | (Kind::Single, _) => Layout::RowMajor,
+        (Kind::Template, Op::MatMul(_)) | (Kind::Single | Kind::Attention(_), _) => Layout::RowMajor,
         (Kind::Template, _) => Layout::ChannelsLast,
         (Kind::Concat, _) => {
             let last = node.inputs.iter().filter(|&&v| stored_last(l, v)).count();

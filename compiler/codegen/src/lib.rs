@@ -1,10 +1,11 @@
 //! Graph to kernels and plan: clusters, templates, layouts and memory.
 //!
-//! Reading order: [`group`] decides what shares a kernel, [`layout`] how values are stored, [`lower`] walks the groups,
+//! Reading order: [`group`] decides what shares a kernel ([`attention`] where it is one), [`layout`] how values are stored, [`lower`] walks the groups,
 //! [`kernels`] builds them, [`memory`] places the buffers. The target is known only as data.
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod control;
 pub mod eval;
 pub mod group;
@@ -35,6 +36,8 @@ pub enum Numerics {
 pub struct Options {
     /// Numeric contract.
     pub numerics: Numerics,
+    /// Core ops (`top_k`, `non_zero`) that a GPU may leave to the host.
+    pub allow_host: Vec<String>,
 }
 
 /// Why a program cannot be lowered.

@@ -11,6 +11,7 @@ use xlac_ir::types::Type;
 use xlac_ir::weights::Weights;
 use xlac_ir::DType;
 
+use crate::attention::{self, Attention};
 use crate::eval::Leaf;
 use crate::group::{self, Group, Kind};
 use crate::kb::{Kb, Place};
@@ -99,6 +100,11 @@ impl<'a> Lowering<'a> {
             DType::F16 | DType::BF16 if !self.target.is_gpu() => DType::F32,
             t => t,
         }
+    }
+
+    /// True if an op the runtime has a routine for is to be a kernel all the same.
+    pub fn stays_on_device(&self, op: &str) -> bool {
+        self.target.is_gpu() && !self.options.allow_host.iter().any(|allowed| allowed == op)
     }
 
     /// How the target walks iteration spaces.
@@ -190,10 +196,18 @@ impl<'a> Lowering<'a> {
 
     /// Lowers the nodes of a region into the innermost list.
     pub fn region(&mut self, region: RegionId) -> Result<(), CompileError> {
-        let groups = group::groups(self.g, region, &self.users, &self.escaping);
+        let groups = group::groups(self.g, region, &self.users, &self.escaping, self.attentions(region));
         crate::layout::assign(self, &groups);
         self.plan_sinks(&groups);
         groups.iter().try_for_each(|group| self.group(group))
+    }
+
+    /// The attentions of a region that have a kernel: it reorders sums, and needs teams of threads.
+    fn attentions(&self, region: RegionId) -> Vec<Attention> {
+        if self.exact() || !self.target.is_gpu() {
+            return Vec::new();
+        }
+        attention::find(self.g, region, &self.users, &self.escaping)
     }
 
     fn group(&mut self, group: &Group) -> Result<(), CompileError> {
@@ -204,6 +218,7 @@ impl<'a> Lowering<'a> {
             Kind::Template => kernels::template(self, group),
             Kind::Single => kernels::single(self, group),
             Kind::Concat => self.concat(group),
+            Kind::Attention(a) => kernels::attention::lower(self, group, a),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Constant data as the kernels want it: recipes applied once, when the artifact is written.
 
+use xlac_ir::kernel::Const;
 use xlac_ir::scalar;
 use xlac_ir::tensor::Tensor;
 use xlac_ir::weights::{WeightId, Weights};
@@ -33,6 +34,91 @@ pub enum Pack {
     /// Any strided arrangement: element `i` of the blob, row-major over `shape`, is source element
     /// `offset + sum of i[a] * strides[a]`, or zero where the coordinate along a `limits` group passes its limit.
     Strided(Strided),
+    /// Chunks as a GPU's kernels keep them in shared memory.
+    Images(Images),
+}
+
+/// A matrix of lines by terms of a sum, cut in chunks of some lines by some terms: `[batch][tile][chunk][plane][image]`. A
+/// chunk's image is line after line, its pieces of 16 bytes exchanged as [`Swizzle`] says; lines and terms past the end are
+/// zero. With 3 planes an f32 is split as [`split`] does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Images {
+    /// Size and stride of batch axes, outermost first.
+    pub batch: Vec<(usize, usize)>,
+    /// Number of lines, and stride.
+    pub lines: (usize, usize),
+    /// Size and stride of the nested axes of the sum, outermost first.
+    pub k: Vec<(usize, usize)>,
+    /// First source element.
+    pub offset: usize,
+    /// Lines and terms of a chunk.
+    pub tile: (usize, usize),
+    /// Parts of an element.
+    pub planes: usize,
+}
+
+/// How pieces of 16 bytes of the rows of a chunk are exchanged, so that pieces at one column of 8 consecutive rows lie in
+/// different banks: with the column's number, some bits of the row's number are exclusive-ored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Swizzle {
+    /// Elements of a piece.
+    pub piece: usize,
+    /// Pieces of a row: a power of two.
+    pub pieces: usize,
+}
+
+impl Swizzle {
+    /// For rows of `row` elements of this type.
+    pub fn new(dtype: DType, row: usize) -> Swizzle {
+        let piece = 16 / dtype.size();
+        Swizzle { piece, pieces: row / piece }
+    }
+
+    /// Consecutive rows that lie in different banks as they are.
+    pub fn share(self) -> usize { (8 / self.pieces).max(1) }
+
+    /// Bits of the row's number that are used.
+    pub fn mask(self) -> usize { self.pieces.min(8) - 1 }
+
+    /// Rows after which the exchange repeats.
+    pub fn period(self) -> usize { self.share() * (self.mask() + 1) }
+
+    /// Where an element of a row lies.
+    pub fn at(self, row: usize, element: usize) -> usize {
+        let column = (element / self.piece) ^ ((row / self.share()) & self.mask());
+        (row * self.pieces + column) * self.piece + element % self.piece
+    }
+}
+
+/// The largest f32 that rounds to a finite bf16.
+pub const LARGEST: f32 = f32::from_bits(0x7f7f_7fff);
+
+/// The bits of three bf16 whose sum is an f32, each the nearest to what the ones before leave; exact unless the number is
+/// next to the smallest ones. An infinity or NaN is the first one alone.
+pub fn split(x: f32) -> [u16; 3] {
+    let narrow = |x: f32| scalar::convert(Const::f32(x), DType::BF16).bits as u16;
+    let wide = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+    if !x.is_finite() {
+        return [narrow(x), 0, 0];
+    }
+    let first = narrow(x.clamp(-LARGEST, LARGEST));
+    let rest = x - wide(first);
+    let second = narrow(rest);
+    [first, second, narrow(rest - wide(second))]
+}
+
+impl Images {
+    /// Tiles of lines and chunks of terms.
+    pub fn counts(&self) -> (usize, usize) {
+        let k: usize = self.k.iter().map(|k| k.0).product();
+        (self.lines.0.div_ceil(self.tile.0), k.div_ceil(self.tile.1))
+    }
+
+    fn len(&self) -> usize {
+        let (tiles, chunks) = self.counts();
+        let batch: usize = self.batch.iter().map(|b| b.0).product();
+        batch * tiles * chunks * self.tile.0 * self.tile.1 * self.planes
+    }
 }
 
 /// A strided arrangement with zero padding.
@@ -54,6 +140,7 @@ impl Blob {
         match &self.pack {
             Pack::Plain => self.tensor(weights).len(),
             Pack::Strided(s) => s.shape.iter().product(),
+            Pack::Images(images) => images.len(),
         }
     }
 
@@ -80,6 +167,7 @@ impl Blob {
                 write_strided(tensor, self.dtype, &flat, sink)
             }
             Pack::Strided(s) => write_strided(tensor, self.dtype, s, sink),
+            Pack::Images(images) => write_images(tensor, self.dtype, images, sink),
         }
     }
 }
@@ -118,4 +206,102 @@ fn write_strided<E>(
         index[axis + 1..].fill(0);
     }
     sink(&buffer)
+}
+
+fn write_images<E>(tensor: &Tensor, dtype: DType, m: &Images, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let (tiles, chunks) = m.counts();
+    let (lines, depth) = m.tile;
+    let size = dtype.size();
+    let swizzle = Swizzle::new(dtype, depth);
+    let offsets = |axes: &[(usize, usize)]| {
+        axes.iter().fold(vec![0], |all, &(n, stride)| {
+            all.iter().flat_map(|at| (0..n).map(move |i| at + i * stride)).collect::<Vec<usize>>()
+        })
+    };
+    let (batches, terms) = (offsets(&m.batch), offsets(&m.k));
+    let plane = lines * depth * size;
+    let mut image = vec![0; plane * m.planes];
+    for (batch, tile) in batches.iter().flat_map(|b| (0..tiles).map(move |t| (b, t))) {
+        for chunk in 0..chunks {
+            image.fill(0);
+            let terms = &terms[chunk * depth..((chunk + 1) * depth).min(terms.len())];
+            for line in 0..lines.min(m.lines.0 - tile * lines) {
+                let start = m.offset + batch + (tile * lines + line) * m.lines.1;
+                for (k, term) in terms.iter().enumerate() {
+                    let at = swizzle.at(line, k) * size;
+                    if tensor.dtype == dtype {
+                        image[at..at + size].copy_from_slice(&tensor.data[(start + term) * size..][..size]);
+                        continue;
+                    }
+                    let x = tensor.get(start + term);
+                    if m.planes == 1 {
+                        image[at..at + size].copy_from_slice(&scalar::convert(x, dtype).bits.to_le_bytes()[..size]);
+                        continue;
+                    }
+                    for (i, part) in split(f32::from_bits(scalar::convert(x, DType::F32).bits as u32)).iter().enumerate() {
+                        image[i * plane + at..][..size].copy_from_slice(&part.to_le_bytes());
+                    }
+                }
+            }
+            sink(&image)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xlac_ir::text;
+
+    #[test]
+    fn parts_add_up_to_the_number() {
+        let wide = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+        for x in [0.0, -0.0, 1.0, 0.1, -std::f32::consts::PI, 1e-30, 1e30, f32::MAX, -f32::MAX, f32::MIN_POSITIVE, LARGEST] {
+            let parts = split(x).map(wide);
+            assert!(parts.iter().all(|p| p.is_finite()), "{x}: {parts:?}");
+            assert_eq!(parts[2] + parts[1] + parts[0], x);
+        }
+        for x in [f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(split(x).map(wide), [x, 0.0, 0.0]);
+        }
+        assert!(wide(split(f32::from_bits(0x7f80_0001))[0]).is_nan());
+    }
+
+    #[test]
+    fn pieces_of_eight_rows_lie_in_different_banks() {
+        for (dtype, row) in [(DType::BF16, 16), (DType::BF16, 32), (DType::F16, 64), (DType::F16, 128), (DType::I8, 64)] {
+            let swizzle = Swizzle::new(dtype, row);
+            for piece in 0..swizzle.pieces {
+                let banks = (0..8).map(|r| swizzle.at(r, piece * swizzle.piece) * dtype.size() / 16 % 8);
+                let banks: std::collections::BTreeSet<usize> = banks.collect();
+                assert_eq!(banks.len(), 8, "{dtype} in rows of {row}, piece {piece}");
+            }
+            let all: std::collections::BTreeSet<usize> = (0..16).flat_map(|r| (0..row).map(move |e| swizzle.at(r, e))).collect();
+            assert_eq!(all.into_iter().collect::<Vec<_>>(), (0..16 * row).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn images_have_zeros_past_the_ends() {
+        let data: Vec<Const> = (0..2 * 5 * 35).map(|i| Const::int(DType::I16, i)).collect();
+        let tensor = Tensor::from_consts(DType::I16, vec![2, 5, 35], data);
+        let images = Images { batch: vec![(2, 175)], lines: (5, 35), k: vec![(7, 5), (5, 1)], offset: 0, tile: (4, 32), planes: 1 };
+        let blob = Blob { source: Source::Tensor(tensor), pack: Pack::Images(images), dtype: DType::I16 };
+        let weights = text::parse("graph @g(%x: f32[1]) -> (%x) {\n  yield %x\n}\n").expect("well-formed").weights;
+        let mut bytes = Vec::new();
+        blob.write(&weights, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), ()>(())
+        }).expect("nothing fails");
+        assert_eq!(bytes.len(), blob.bytes(&weights));
+        let swizzle = Swizzle::new(DType::I16, 32);
+        for (batch, tile, chunk, line, k) in [(0, 0, 0, 0, 0), (1, 0, 0, 3, 31), (1, 1, 1, 0, 2), (0, 1, 0, 1, 0), (0, 0, 1, 2, 3)] {
+            let at = ((batch * 2 + tile) * 2 + chunk) * 128 + swizzle.at(line, k);
+            let found = i64::from(i16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]));
+            let (line, k) = (tile * 4 + line, chunk * 32 + k);
+            let expected = if line < 5 && k < 35 { (batch * 175 + line * 35 + k) as i64 } else { 0 };
+            assert_eq!(found, expected, "{batch} {tile} {chunk} {line} {k}");
+        }
+    }
 }

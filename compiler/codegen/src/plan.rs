@@ -38,6 +38,25 @@ pub struct Plan {
     pub ranges: Vec<(Symbol, i64, i64)>,
 }
 
+impl Plan {
+    /// Steps that the runtime's own routines make, on the host whatever the target is.
+    pub fn host_steps(&self) -> Vec<&Host> {
+        let mut found = Vec::new();
+        let mut stack: Vec<&[Step]> = vec![&self.steps];
+        while let Some(steps) = stack.pop() {
+            for step in steps {
+                match step {
+                    Step::Host(host) => found.push(host),
+                    Step::If { then_steps, else_steps, .. } => stack.extend([&then_steps[..], &else_steps[..]]),
+                    Step::Loop { body, .. } => stack.push(body),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}
+
 impl Default for Plan {
     fn default() -> Plan {
         Plan {

@@ -25,7 +25,7 @@ fn machine() -> Target {
 /// The kernels of a program, as text.
 fn kernels(program: &str, numerics: Numerics) -> String {
     let program = text::parse(program).expect("the program is well-formed");
-    let plan = compile(&program, &machine(), &Options { numerics }).expect("the program has kernels");
+    let plan = compile(&program, &machine(), &Options { numerics, ..Options::default() }).expect("the program has kernels");
     let texts: Vec<String> = plan.kernels.iter().map(|k| {
         kernel::verify::verify(k).expect("kernels are well-formed");
         kernel::text::print(k)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use xlac_codegen::pack::Blob;
 use xlac_codegen::plan as cg;
 use xlac_ir::DType;
+use xlac_ir::backend::{BlockShape, Image};
 use xlac_ir::dim::{Atom, Dim, Symbol};
 use xlac_ir::graph::Loc;
 use xlac_runtime::plan as rt;
@@ -21,13 +22,13 @@ pub fn used_blobs(plan: &cg::Plan) -> Vec<&Blob> {
     plan.blobs.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(blob, _)| blob).collect()
 }
 
-/// The runtime's plan. `entries` are the entry points of the kernels, `offset` tells where a blob was written.
+/// The runtime's plan. `image` says where the kernels are and how they are run, `offset` tells where a blob was written.
 ///
 /// An error is a sentence for the user about something the runtime cannot express.
-pub fn assemble(plan: &cg::Plan, entries: &[u64], offset: &dyn Fn(&Blob) -> u64) -> Result<rt::Plan, String> {
+pub fn assemble(plan: &cg::Plan, image: &Image, offset: &dyn Fn(&Blob) -> u64) -> Result<rt::Plan, String> {
     let mut a = Assembler {
         plan,
-        entries,
+        image,
         out: rt::Plan::default(),
         exprs: HashMap::new(),
         dims: HashMap::new(),
@@ -106,7 +107,7 @@ pub fn dims_of(plan: &rt::Plan) -> Vec<Dim> {
 
 struct Assembler<'a> {
     plan: &'a cg::Plan,
-    entries: &'a [u64],
+    image: &'a Image,
     out: rt::Plan,
     exprs: HashMap<rt::Expr, rt::ExprId>,
     dims: HashMap<Dim, rt::ExprId>,
@@ -288,12 +289,15 @@ impl Assembler<'_> {
             tiles: self.dim(&launch.tiles),
             buffers: launch.buffers.iter().map(|(b, at)| (self.buffer(*b), self.dim(at))).collect(),
             dims: self.dim_list(&launch.dims),
-            scratch: self.dim(&launch.scratch),
+            scratch: self.dim(if self.keeps_scratch(launch.kernel) { &launch.scratch } else { &Dim::ZERO }),
             tile_ns: self.dim(&launch.tile_ns),
             flops: self.dim(&launch.flops),
             traffic: self.dim(&launch.traffic),
         }
     }
+
+    /// False if a GPU keeps all of a kernel's scratch memory on the chip.
+    fn keeps_scratch(&self, kernel: usize) -> bool { self.image.blocks.get(kernel).is_none_or(|shape| shape.strided) }
 
     /// A kernel as launched for these nodes: code is shared, but errors and profiles name the nodes of the launch.
     fn kernel(&mut self, kernel: usize, loc: &Loc) -> rt::KernelId {
@@ -301,9 +305,17 @@ impl Assembler<'_> {
         let id = *self.kernels.entry((kernel, loc.clone())).or_insert(next);
         if id == next {
             let name = self.plan.kernels[kernel].name.clone();
-            self.out.kernels.push(rt::Kernel { name, entry: self.entries[kernel], nodes: nodes(loc) });
+            let (entry, block) = (self.image.entries[kernel], self.block(kernel));
+            self.out.kernels.push(rt::Kernel { name, entry, nodes: nodes(loc), block });
         }
         id
+    }
+
+    /// How a GPU runs a kernel; none for processors.
+    fn block(&self, kernel: usize) -> Option<rt::BlockShape> {
+        let shape = self.image.blocks.get(kernel)?;
+        let &BlockShape { threads, tiles, shared, strided } = shape;
+        Some(rt::BlockShape { threads, tiles, shared, strided })
     }
 
     fn host(&mut self, host: &cg::Host) -> Result<rt::Host, String> {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use xlac_codegen::{Numerics, plan as cg};
 use xlac_ir::backend::{Backend, Image, Target};
 use xlac_ir::diag::Diagnostic;
+use xlac_ir::dim::Dim;
 use xlac_ir::graph::Program;
 use xlac_onnx::{DimOverride, ImportOptions, Imported};
 use xlac_runtime::{ArtifactWriter, Metadata, VariantInfo};
@@ -34,6 +35,9 @@ impl From<Bytes> for Source {
     fn from(bytes: Bytes) -> Source { Source::Bytes(bytes) }
 }
 
+/// ONNX operators with a host routine, and the core ops they become.
+pub const HOST_OPS: &[(&str, &str)] = &[("NonZero", "non_zero"), ("TopK", "top_k")];
+
 /// Told what is being done.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -48,7 +52,9 @@ pub struct CompileOptions {
     pub numerics: Numerics,
     /// Targets, one variant each; this machine if there are none.
     pub targets: Vec<String>,
-    /// Name of the backend; the best one built in without it.
+    /// Core ops that a GPU may leave to the host; see [`HOST_OPS`].
+    pub allow_host: Vec<String>,
+    /// Name of the backend for processors; the best one built in without it.
     pub backend: Option<String>,
     /// Threads that compile kernels; as many as this process may use without it.
     pub threads: Option<usize>,
@@ -109,6 +115,8 @@ pub struct VariantReport {
     pub code_bytes: usize,
     /// Bytes of working memory, as a formula of the symbolic dims.
     pub arena: String,
+    /// What a GPU leaves to the host, and what crosses the bus for it.
+    pub on_host: Vec<String>,
 }
 
 /// Compiles a model to an artifact in memory.
@@ -220,11 +228,11 @@ pub struct Lowered {
 
 /// Lowers an optimized program for a target.
 pub fn lower(program: &Program, target: &str, options: &CompileOptions) -> Result<Lowered, Diagnostic> {
-    let backend = targets::backend(options.backend.as_deref())?;
     let machine = targets::target(target)?;
     targets::check(&machine)?;
+    let backend = targets::backend_for(&machine, options.backend.as_deref())?;
     let target = backend.constrain(&machine);
-    let cg_options = xlac_codegen::Options { numerics: options.numerics };
+    let cg_options = xlac_codegen::Options { numerics: options.numerics, allow_host: options.allow_host.clone() };
     let plan = xlac_codegen::compile(program, &target, &cg_options).map_err(|e| {
         let at = if e.loc.0.is_empty() { String::new() } else { format!("node `{}`: ", e.loc.0.join("`, `")) };
         Diagnostic::error(codes::LOWER, format!("{at}{}", e.reason))
@@ -284,8 +292,9 @@ fn write<W: Write + Seek>(
     }
     report.weight_bytes = writer.weights_len();
     for Variant { lowered: Lowered { target, backend, plan }, image } in variants {
+        let on_host = if target.is_gpu() { crossings(plan) } else { Vec::new() };
         let offset = |blob: &_| offsets.find(blob).unwrap_or(u64::MAX);
-        let plan = assemble::assemble(plan, &image.entries, &offset).map_err(|e| Diagnostic::error(codes::ASSEMBLE, e))?;
+        let plan = assemble::assemble(plan, image, &offset).map_err(|e| Diagnostic::error(codes::ASSEMBLE, e))?;
         let info = VariantInfo {
             target: target.name.clone(),
             arch: target.arch.clone(),
@@ -299,10 +308,27 @@ fn write<W: Write + Seek>(
             kernels: image.entries.len(),
             code_bytes: image.bytes.len(),
             arena: xlac_runtime::expr::describe(&plan, plan.arena_bytes),
+            on_host,
         });
         writer.add_variant(info, &plan, &image.bytes).map_err(failed)?;
     }
     writer.finish(metadata(program, model_hash, options)).map_err(failed)
+}
+
+/// Sentences about what crosses the bus for the routines of a plan that a GPU leaves to the host.
+fn crossings(plan: &cg::Plan) -> Vec<String> {
+    let bytes = |operands: &[cg::Operand]| {
+        operands.iter().fold(Dim::ZERO, |sum, o| &sum + &(&Dim::product(&o.shape) * &Dim::from(o.dtype.size())))
+    };
+    let sentence = |host: &&cg::Host| {
+        format!(
+            "{} runs on the host: each time {} bytes go to it and {} come back, and the device waits",
+            host.loc.0.join(", "),
+            bytes(&host.inputs),
+            bytes(&host.outputs)
+        )
+    };
+    plan.host_steps().iter().map(sentence).collect()
 }
 
 fn metadata(program: &Program, model_hash: [u8; 32], options: &CompileOptions) -> Metadata {

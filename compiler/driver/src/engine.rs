@@ -15,6 +15,7 @@ use xlac_runtime::{Model, Session, SessionOptions, TensorRef};
 use crate::assemble::{dims_of, ir_dtype, runtime_dtype};
 use crate::codes;
 use crate::compile::{self, CompileOptions, Report, Source, cannot};
+use crate::device::Opened;
 
 /// Name, element type and shape of an input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,27 +32,28 @@ pub struct Slot {
 pub enum Engine {
     /// The reference interpreter on the optimized graph.
     Interp(Box<Program>),
-    /// Compiled code.
-    Cpu(Box<Session>),
+    /// Compiled code on a processor or GPU.
+    Compiled(Box<Session>, Opened),
 }
 
 impl Engine {
     /// Compiled code of an artifact file.
-    pub fn load(path: &Path, threads: Option<usize>) -> Result<Engine, Diagnostic> {
-        let model = Model::load(path).map_err(runtime_error)?;
-        Ok(Engine::Cpu(Box::new(session(&model, threads))))
+    pub fn load(path: &Path, on: Opened, threads: Option<usize>) -> Result<Engine, Diagnostic> {
+        let model = Model::load_on(path, &on.device).map_err(|e| on.error(e))?;
+        Ok(Engine::Compiled(Box::new(session(&model, threads)), on))
     }
 
-    /// A model compiled for this machine. The artifact passes through a temporary file, so that its weights are mapped
+    /// A model compiled for a device. The artifact passes through a temporary file, so that its weights are mapped
     /// and never held twice.
     pub fn compile(
         source: &Source,
         options: &CompileOptions,
+        on: Opened,
         threads: Option<usize>,
     ) -> Result<(Engine, Report), Vec<Diagnostic>> {
         let file = TempFile::new().map_err(|e| vec![e])?;
         let (_, report) = compile::compile_to(source.clone(), options, file.open().map_err(|e| vec![e])?)?;
-        let engine = Engine::load(&file.path, threads).map_err(|e| vec![e])?;
+        let engine = Engine::load(&file.path, on, threads).map_err(|e| vec![e])?;
         Ok((engine, report))
     }
 
@@ -59,13 +61,14 @@ impl Engine {
     pub fn compile_program(
         mut program: Program,
         options: &CompileOptions,
+        on: Opened,
         threads: Option<usize>,
     ) -> Result<Engine, Vec<Diagnostic>> {
         let file = TempFile::new().map_err(|e| vec![e])?;
         let to = file.open().map_err(|e| vec![e])?;
         compile::write_program(&mut program, [0; 32], options, Report::default(), to)?;
         drop(program);
-        Engine::load(&file.path, threads).map_err(|e| vec![e])
+        Engine::load(&file.path, on, threads).map_err(|e| vec![e])
     }
 
     /// The interpreter on a model.
@@ -87,7 +90,7 @@ impl Engine {
                 };
                 g.inputs().iter().map(slot).collect()
             }
-            Engine::Cpu(session) => slots(session, &session.model().plan().inputs),
+            Engine::Compiled(session, _) => slots(session, &session.model().plan().inputs),
         }
     }
 
@@ -102,7 +105,7 @@ impl Engine {
                 };
                 g.outputs().iter().zip(&g.output_names).map(slot).collect()
             }
-            Engine::Cpu(session) => slots(session, &session.model().plan().outputs),
+            Engine::Compiled(session, _) => slots(session, &session.model().plan().outputs),
         }
     }
 
@@ -110,7 +113,7 @@ impl Engine {
     pub fn ranges(&self) -> Vec<(Symbol, i64, i64)> {
         match self {
             Engine::Interp(program) => program.graph.ranges.clone(),
-            Engine::Cpu(session) => {
+            Engine::Compiled(session, _) => {
                 let symbols = &session.model().plan().symbols;
                 symbols.iter().map(|s| (s.name.as_str().into(), s.range.0, s.range.1)).collect()
             }
@@ -121,10 +124,10 @@ impl Engine {
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
         match self {
             Engine::Interp(program) => interp::run(program, inputs, interp::Options::default()).map_err(interp_error),
-            Engine::Cpu(session) => {
+            Engine::Compiled(session, on) => {
                 let owned = inputs.iter().map(to_runtime).collect::<Result<Vec<_>, _>>()?;
                 let views: Vec<TensorRef> = owned.iter().map(xlac_runtime::Tensor::view).collect();
-                let outputs = session.run(&views).map_err(runtime_error)?;
+                let outputs = session.run(&views).map_err(|e| on.error(e))?;
                 Ok(outputs.iter().map(from_runtime).collect())
             }
         }

@@ -21,6 +21,7 @@ pub mod commands;
 pub mod compare;
 pub mod compile;
 pub mod data;
+pub mod device;
 pub mod engine;
 pub mod machine;
 pub mod render;

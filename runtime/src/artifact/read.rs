@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::Metadata;
 use super::format::{self, Kind, Section};
-use super::{Metadata, VariantInfo};
-use crate::device::features;
 use crate::device::memory::{Block, FileBytes};
+use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 use crate::model::check_plan;
 use crate::plan::Plan;
@@ -113,6 +113,9 @@ impl Artifact {
     pub fn plan(&self, variant: usize) -> Result<Plan> {
         let plan = self.unchecked_plan(variant)?;
         check_plan(&plan, self.code(variant).len() as u64, self.weights().len() as u64)?;
+        if self.metadata.variants[variant].arch == cuda::ARCH {
+            cuda::check_text(&plan, self.code(variant))?;
+        }
         Ok(plan)
     }
 
@@ -131,16 +134,21 @@ impl Artifact {
         find(&self.sections, Kind::Weights, 0).map_or(&[], |section| content(&self.file, section))
     }
 
-    /// The best variant for this machine, and why others are refused: of those whose architecture and features are
-    /// present, the one that uses the most features, and of several the first.
+    /// The best variant for this machine's processor, and why others are refused: of those whose architecture and
+    /// features are present, the one that uses the most features, and of several the first.
     pub fn choose(&self) -> Result<(usize, Vec<Refusal>)> {
+        self.choose_for(&Device::cpu())
+    }
+
+    /// As [`Artifact::choose`], for a device: on a GPU the variant of the newest generation that it can run.
+    pub fn choose_for(&self, device: &Device) -> Result<(usize, Vec<Refusal>)> {
         let mut refused = Vec::new();
-        let mut best: Option<(usize, usize)> = None;
+        let mut best: Option<(usize, u64)> = None;
         for (number, variant) in self.metadata.variants.iter().enumerate() {
-            if let Some(why) = missing(variant) {
-                refused.push(Refusal { target: variant.target.clone(), why });
-            } else if best.is_none_or(|(_, features)| variant.features.len() > features) {
-                best = Some((number, variant.features.len()));
+            match device.suits(variant) {
+                Err(why) => refused.push(Refusal { target: variant.target.clone(), why }),
+                Ok(score) if best.is_none_or(|(_, best)| score > best) => best = Some((number, score)),
+                Ok(_) => {}
             }
         }
         match best {
@@ -169,16 +177,6 @@ impl std::fmt::Debug for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Artifact").field("metadata", &self.metadata).field("sections", &self.sections).finish()
     }
-}
-
-/// What a variant needs and this machine lacks.
-fn missing(variant: &VariantInfo) -> Option<String> {
-    if variant.arch != std::env::consts::ARCH {
-        return Some(format!("it is for {}, this machine is {}", variant.arch, std::env::consts::ARCH));
-    }
-    let absent = |name: &&String| features::detect(name) != Some(true);
-    let names: Vec<&str> = variant.features.iter().filter(absent).map(String::as_str).collect();
-    (!names.is_empty()).then(|| format!("the processor lacks {}", names.join(", ")))
 }
 
 /// Code and weights must be addressable.

@@ -46,7 +46,7 @@ fn plan() -> Plan {
             Buffer { storage: Storage::Weight(64), bytes: 3 },
         ],
         arena_bytes: 2,
-        kernels: vec![Kernel { name: "size".into(), entry: 0, nodes: vec!["Size_0".into()] }],
+        kernels: vec![Kernel { name: "size".into(), entry: 0, nodes: vec!["Size_0".into()], block: None }],
         steps: vec![Step::Launch(launch)],
     }
 }

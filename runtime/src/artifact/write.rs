@@ -4,6 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 use super::format::{self, HEADER_LEN, Kind, MAX_SECTIONS, Section};
 use super::{Metadata, VariantInfo};
+use crate::device::cuda;
 use crate::error::{Error, Result};
 use crate::model::check_plan;
 use crate::plan::Plan;
@@ -89,6 +90,9 @@ impl<W: Write + Seek> ArtifactWriter<W> {
             return Err(Error::Writer(format!("an artifact holds {} variants at most", (MAX_SECTIONS - 2) / 2)));
         }
         check_plan(plan, code.len() as u64, self.weights_len)?;
+        if info.arch == cuda::ARCH {
+            cuda::check_text(plan, code)?;
+        }
         let variant = self.variants.len() as u32;
         self.section(Kind::Plan, variant, &encode(plan)?)?;
         self.section(Kind::Code, variant, code)?;

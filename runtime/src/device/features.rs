@@ -1,5 +1,23 @@
 //! Processor features by the names an artifact uses, and whether this machine has them.
 
+use crate::artifact::VariantInfo;
+
+/// How well a variant suits this machine's processor: the number of features it uses. Or why it does not.
+pub(crate) fn suits(variant: &VariantInfo) -> Result<u64, String> {
+    if variant.arch == super::cuda::ARCH {
+        return Err("it is for NVIDIA GPUs".into());
+    }
+    if variant.arch != std::env::consts::ARCH {
+        return Err(format!("it is for {}, this machine is {}", variant.arch, std::env::consts::ARCH));
+    }
+    let absent = |name: &&String| detect(name) != Some(true);
+    let names: Vec<&str> = variant.features.iter().filter(absent).map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(variant.features.len() as u64);
+    }
+    Err(format!("the processor lacks {}", names.join(", ")))
+}
+
 /// Whether this machine has the feature; `None` when the name means nothing to this runtime on this architecture.
 pub fn detect(name: &str) -> Option<bool> {
     table().iter().find(|(known, _)| *known == name).map(|(_, found)| *found)

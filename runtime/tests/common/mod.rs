@@ -73,7 +73,7 @@ impl Builder {
     pub fn kernel(&mut self, name: &str, function: KernelFn) -> KernelId {
         self.kernels.push(function);
         let nodes = vec![format!("{name}_0")];
-        self.plan.kernels.push(Kernel { name: name.into(), entry: 0, nodes });
+        self.plan.kernels.push(Kernel { name: name.into(), entry: 0, nodes, block: None });
         self.plan.kernels.len() as KernelId - 1
     }
 

@@ -9,7 +9,10 @@
 //!
 //! Limit: one vector multiply-add per cycle and accumulator vector; panels come from the second-level cache at
 //! `4 * nr` bytes per `mr * nr` multiply-adds.
+//!
+//! All this is for CPUs; on GPUs the common form is computed by the kernels of `gpu`.
 
+mod gpu;
 mod micro;
 mod padding;
 mod panels;
@@ -272,23 +275,16 @@ pub fn product(
     emit_parts(l, Contraction { axes, k: vec![(k.clone(), a_k)], a, b, acc, part: None }, epilogue)
 }
 
-fn emit_parts(l: &mut Lowering, c: Contraction, epilogue: Epilogue) -> Result<(), CompileError> {
-    let Epilogue { anchor, dtype, space, members, exits, name, loc } = epilogue;
-    if space.iter().any(|d| d.is(0)) {
+fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Result<(), CompileError> {
+    if epilogue.space.iter().any(|d| d.is(0)) {
         return Ok(());
     }
-    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
-    let mut read: Vec<(ValueId, Place)> = Vec::new();
-    for v in map::operands(l.g, exits.iter().map(|e| e.0), &members).into_iter().filter(|&v| v != anchor) {
-        match l.const_leaf(v) {
-            Some(leaf) => _ = leaves.insert(v, leaf),
-            None => read.push((v, l.leaf_view(v, &space))),
-        }
+    if l.target.is_gpu() {
+        gpu::emit(l, c, epilogue);
+        return Ok(());
     }
-    let mut exits = exits;
-    if let Some((starts, steps)) = &c.part {
-        exits.iter_mut().chain(&mut read).for_each(|(_, p)| p.view = p.view.slice(starts, steps));
-    }
+    let (mut leaves, read) = operands_of(l, &c, &mut epilogue);
+    let Epilogue { anchor, dtype, members, exits, name, loc, .. } = epilogue;
     let size = |role: Role| c.axes.iter().filter(move |x| x.role == role).map(|x| x.size.clone()).collect::<Vec<_>>();
     let (batch, cols) = (size(Role::Batch), size(Role::Col)[0].clone());
     let views = exits.iter().map(|e| &e.1.view).chain(read.iter().map(|r| &r.1.view));
@@ -352,6 +348,24 @@ fn emit_parts(l: &mut Lowering, c: Contraction, epilogue: Epilogue) -> Result<()
     let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
+}
+
+/// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut
+/// down to it.
+fn operands_of(l: &mut Lowering, c: &Contraction, epilogue: &mut Epilogue) -> (HashMap<ValueId, Leaf>, Vec<(ValueId, Place)>) {
+    let Epilogue { anchor, space, members, exits, .. } = epilogue;
+    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
+    let mut read: Vec<(ValueId, Place)> = Vec::new();
+    for v in map::operands(l.g, exits.iter().map(|e| e.0), members).into_iter().filter(|v| v != anchor) {
+        match l.const_leaf(v) {
+            Some(leaf) => _ = leaves.insert(v, leaf),
+            None => read.push((v, l.leaf_view(v, space))),
+        }
+    }
+    if let Some((starts, steps)) = &c.part {
+        exits.iter_mut().chain(&mut read).for_each(|(_, p)| p.view = p.view.slice(starts, steps));
+    }
+    (leaves, read)
 }
 
 fn operand_bytes(e: &Emitter, k: &Dim) -> Dim {

@@ -1,10 +1,12 @@
 //! Kernels and plans against the interpreter, bit for bit with exact numerics, for several machines.
 
+mod attention;
 mod gpu_contract;
 mod harness;
 mod indexing;
 mod layers;
 mod recurrent;
+mod sim;
 mod teams;
 
 use harness::{Outcome, compare, targets};

@@ -6,20 +6,26 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use xlac_codegen::Numerics;
+use xlac_ir::diag::Diagnostic;
 use xlac_onnx::DimOverride;
 
-use crate::compile::CompileOptions;
+use crate::compile::{CompileOptions, HOST_OPS};
+use crate::device::Place;
 use crate::render::{self, Ui};
 
 /// How a model is compiled.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Build {
-    /// Processor to compile for: cpu, cpu:native, cpu:x86-64-v3, cpu:znver4, ...; several give one artifact for all
+    /// Processor or GPU to compile for: cpu, cpu:native, cpu:x86-64-v3, cpu:znver4, ..., ptx, ptx:sm_90; several give one
+    /// artifact for all
     #[arg(long, value_name = "TARGET", env = "XLAC_TARGET", value_delimiter = ',')]
     pub target: Vec<String>,
     /// Code generator: llvm or cranelift; the best one built in without it
     #[arg(long, env = "XLAC_BACKEND")]
     pub backend: Option<String>,
+    /// ONNX operators that a GPU may leave to the host: NonZero, TopK
+    #[arg(long, value_name = "OPS", value_delimiter = ',', value_parser = parse_host_op)]
+    pub allow_host: Vec<String>,
     /// Numeric contract
     #[arg(long, value_enum, env = "XLAC_NUMERICS")]
     pub numerics: Option<NumericsArg>,
@@ -54,6 +60,13 @@ impl NumericsArg {
 #[derive(Clone, Copy, Debug)]
 pub struct DimArg(pub DimOverride);
 
+/// The core op of an operator with a host routine.
+fn parse_host_op(text: &str) -> Result<String, String> {
+    let found = HOST_OPS.iter().find(|(onnx, _)| *onnx == text).map(|(_, core)| core.to_string());
+    let names: Vec<&str> = HOST_OPS.iter().map(|(onnx, _)| *onnx).collect();
+    found.ok_or_else(|| format!("only {} have a host routine; every other operator runs on the device", names.join(", ")))
+}
+
 fn parse_dim(text: &str) -> Result<(String, DimArg), String> {
     let (name, value) = text.rsplit_once('=').ok_or("expected NAME=SIZE or NAME=LOW..HIGH")?;
     let number = |s: &str| s.parse::<i64>().ok().filter(|n| *n >= 0).ok_or(format!("`{s}` is not a size"));
@@ -72,10 +85,20 @@ impl Build {
             numerics: self.numerics(),
             targets: self.target.clone(),
             backend: self.backend.clone(),
+            allow_host: self.allow_host.clone(),
             dump_dir: self.dump_dir.clone(),
             progress: Some(render::progress(ui)),
             ..CompileOptions::default()
         }
+    }
+
+    /// Options for code that runs at once on a device.
+    pub fn options_for(&self, ui: &Arc<Ui>, place: Place) -> CompileOptions {
+        let mut options = self.options(ui);
+        if options.targets.is_empty() {
+            options.targets.push(place.target().into());
+        }
+        options
     }
 
     /// The numeric contract.
@@ -99,7 +122,8 @@ impl Build {
 /// What a model runs on.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct On {
-    /// Device: cpu (compiled code) or interp (the reference interpreter on the optimized graph)
+    /// Device: cpu, cuda or cuda:NUMBER (NVIDIA), ptx-sim or ptx-sim:SEED (a simulated one), or interp (the reference
+    /// interpreter on the optimized graph)
     #[arg(long, default_value = "cpu", env = "XLAC_DEVICE")]
     pub device: String,
     /// Threads, the caller's included; one per core without it
@@ -108,6 +132,9 @@ pub struct On {
 }
 
 impl On {
+    /// The device.
+    pub fn place(&self) -> Result<Place, Diagnostic> { Place::parse(&self.device) }
+
     /// Number of threads, if it was given.
     pub fn threads(&self) -> Option<usize> { self.threads.map(|n| n as usize) }
 }

@@ -50,7 +50,7 @@ pub fn main(ui: &Arc<Ui>, args: Args) -> Outcome {
     let inputs = load::inputs(ui, &loaded.engine, &case, &args.build, &args.inputs)?;
     ui.phase("timing");
     let result = match &mut loaded.engine {
-        Engine::Cpu(session) => compiled(session, &inputs, &args)?,
+        Engine::Compiled(session, _) => compiled(session, &inputs, &args)?,
         engine => interpreted(engine, &inputs, &args)?,
     };
     if args.json {

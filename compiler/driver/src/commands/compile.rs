@@ -88,6 +88,7 @@ fn tell(ui: &Ui, report: &Report, output: &Path) {
             ),
         );
     }
+    report.variants.iter().flat_map(|v| &v.on_host).for_each(|text| ui.note(&format!("note: {text}")));
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     let text = format!("{} ({}, {} of it weights)", output.display(), render::bytes(size), render::bytes(report.weight_bytes));
     ui.status("Wrote", &text);

@@ -10,6 +10,7 @@ use xlac_ir::tensor::Tensor;
 use super::args::{Build, InputArg, Inputs, On};
 use crate::case::{self, Case, File};
 use crate::compile::{CompileOptions, Report, Source};
+use crate::device::Place;
 use crate::engine::{Engine, Slot};
 use crate::render::Ui;
 use crate::{codes, data};
@@ -30,9 +31,9 @@ pub fn load(
     inputs: &Inputs,
     on: &On,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    check_device(&on.device).map_err(|e| vec![e])?;
-    let loaded = match (&case.file, on.device.as_str()) {
-        (File::Artifact(_), "interp") => {
+    let place = on.place().map_err(|e| vec![e])?;
+    let loaded = match (&case.file, place) {
+        (File::Artifact(_), Place::Interp) => {
             let message = "an artifact holds machine code, which the interpreter cannot run";
             return Err(vec![Diagnostic::error(codes::USAGE, message).help("give the model instead")]);
         }
@@ -40,15 +41,16 @@ pub fn load(
             if !build.dim.is_empty() || build.backend.is_some() || build.numerics.is_some() {
                 ui.note("note: the artifact is compiled already: --backend, --numerics do not change it, --dim only chooses sizes of made-up inputs");
             }
-            Loaded { engine: Engine::load(path, on.threads()).map_err(|e| vec![e])?, report: Report::default() }
+            let engine = place.open().and_then(|device| Engine::load(path, device, on.threads()));
+            Loaded { engine: engine.map_err(|e| vec![e])?, report: Report::default() }
         }
-        (File::Model(path), device) => {
-            let mut options = build.options(ui);
+        (File::Model(path), place) => {
+            let mut options = build.options_for(ui, place);
             options.shapes = literal_shapes(inputs, path, &options)?;
             let source = Source::Path(path.clone());
-            let make = |options: &CompileOptions| match device {
-                "interp" => Engine::interpret(&source, options),
-                _ => Engine::compile(&source, options, on.threads()),
+            let make = |options: &CompileOptions| match place {
+                Place::Interp => Engine::interpret(&source, options),
+                _ => Engine::compile(&source, options, place.open().map_err(|e| vec![e])?, on.threads()),
             };
             let (mut engine, mut report) = make(&options)?;
             if let Some(shapes) = rank_deciding_shapes(&engine, &report, case, inputs, &options) {
@@ -95,21 +97,6 @@ pub fn hint(ui: &Ui, report: &Report) {
             "note: compiled by Cranelift, which has 128-bit vectors only; `cargo build --release --features llvm` \
              (needs LLVM 22) gives several times faster code",
         );
-    }
-}
-
-/// A coded error for a device that is not there.
-pub fn check_device(device: &str) -> Result<(), Diagnostic> {
-    match device {
-        "cpu" | "interp" => Ok(()),
-        "cuda" | "ptx-sim" => {
-            let message = format!("device `{device}` is not built in yet");
-            Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("use `--device cpu` or `--device interp`"))
-        }
-        _ => {
-            let message = format!("no device is called `{device}`");
-            Err(Diagnostic::error(codes::BAD_TARGET, message).help("there are cpu and interp"))
-        }
     }
 }
 

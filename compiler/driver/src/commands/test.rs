@@ -54,7 +54,7 @@ pub fn main(ui: &Arc<Ui>, args: Args) -> Outcome {
     if cases.is_empty() {
         return Err(Diagnostic::error(codes::NO_CASE, "there is no test case in these folders").into());
     }
-    super::load::check_device(&args.on.device)?;
+    args.on.place()?;
     let ended = run_all(ui, &args, &cases)?;
     let count = |status: &str| ended.iter().filter(|e| e.status == status).count();
     let (passed, refused) = (count("passed"), count("refused"));

@@ -15,6 +15,7 @@ use super::{Failure, Outcome, load};
 use crate::case::{self, Case, File};
 use crate::compare::{self, Difference, Tolerance};
 use crate::compile::Source;
+use crate::device::Place;
 use crate::engine::{Engine, Slot};
 use crate::render::{self, Ui};
 use crate::{codes, data};
@@ -24,7 +25,7 @@ use crate::{codes, data};
 pub struct Args {
     /// A model, a test case's folder, or (with `--against FILE.npz`) an artifact
     file: PathBuf,
-    /// Reference: interp, another backend (cranelift or llvm), or given outputs (FILE.npz)
+    /// Reference: interp, another device (cpu, cuda, ptx-sim), a backend (cranelift or llvm), or given outputs (FILE.npz)
     #[arg(long, default_value = "interp", value_name = "REFERENCE")]
     against: String,
     /// Find the first ONNX node whose result diverges
@@ -119,16 +120,21 @@ fn reference(
         "interp" => Engine::interpret(&source, &args.build.options(ui))?.0,
         "cranelift" | "llvm" => {
             let build = Build { backend: Some(args.against.clone()), ..args.build.clone() };
-            Engine::compile(&source, &build.options(ui), args.on.threads())?.0
+            let options = build.options_for(ui, Place::Cpu);
+            Engine::compile(&source, &options, Place::Cpu.open()?, args.on.threads())?.0
         }
-        "onnxruntime" | "cuda" | "ptx-sim" => {
+        "onnxruntime" => {
             let message = format!("reference `{}` is not built in yet", args.against);
             let help = "run it yourself, save the outputs with numpy.savez, and use `--against FILE.npz`";
             return Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help(help).into());
         }
         other => {
-            let message = format!("there is no reference `{other}`");
-            return Err(Diagnostic::error(codes::USAGE, message).help("there are interp, cranelift, llvm and FILE.npz").into());
+            let Ok(place) = Place::parse(other) else {
+                let message = format!("there is no reference `{other}`");
+                let help = "there are interp, cpu, cranelift, llvm, cuda, ptx-sim and FILE.npz";
+                return Err(Diagnostic::error(codes::USAGE, message).help(help).into());
+            };
+            Engine::compile(&source, &args.build.options_for(ui, place), place.open()?, args.on.threads())?.0
         }
     };
     Ok(engine.run(inputs)?.into_iter().map(Some).collect())

@@ -15,7 +15,7 @@ use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::Program;
 use xlac_ir::interp;
 use xlac_ir::kernel::interp as machine;
-use xlac_ir::kernel::{Const, Pred};
+use xlac_ir::kernel::{Const, Kernel, Pred};
 use xlac_ir::op::EvalCx;
 use xlac_ir::ops::{Op, TopK};
 use xlac_ir::random;
@@ -76,7 +76,7 @@ pub fn compare(program: &Program, inputs: &[Tensor], target: &Target, exact: boo
         Err(e) if e.kind == interp::RunErrorKind::Eval => true,
         Err(_) => return Outcome::Skipped,
     };
-    let options = Options { numerics: if exact { Numerics::Exact } else { Numerics::Fast } };
+    let options = Options { numerics: if exact { Numerics::Exact } else { Numerics::Fast }, ..Options::default() };
     let plan = match xlac_codegen::compile(program, target, &options) {
         Ok(plan) => plan,
         Err(e) => return Outcome::Refused(e.to_string()),
@@ -121,11 +121,25 @@ pub fn difference(a: &Tensor, b: &Tensor, exact: bool) -> Option<String> {
     Some(format!("{} of {} elements of {} differ, the first at {first}: {y:?} instead of {x:?}", wrong.len(), a.len(), a.ty()))
 }
 
+/// Runs a kernel: memory of its parameters, the element of each that has index 0, dims, tiles, last one first or not.
+pub type Engine<'a> = &'a dyn Fn(&Kernel, &mut [machine::Buffer], &[usize], &[i64], i64, bool) -> Result<(), String>;
+
+/// Runs a kernel on the kernel interpreter.
+fn interpret(k: &Kernel, buffers: &mut [machine::Buffer], origins: &[usize], dims: &[i64], tiles: i64, backwards: bool) -> Result<(), String> {
+    let order = (0..tiles).map(|i| if backwards { tiles - 1 - i } else { i });
+    machine::run_at(k, buffers, origins, dims, order).map_err(|e| e.to_string())
+}
+
 /// Runs a plan. Errors are faults of kernels and malformed plans.
 pub fn execute(plan: &Plan, program: &Program, inputs: &[Tensor], backwards: bool) -> Result<Vec<Tensor>, String> {
+    execute_on(&interpret, plan, program, inputs, backwards)
+}
+
+/// [`execute`] with kernels run by an engine.
+pub fn execute_on(engine: Engine, plan: &Plan, program: &Program, inputs: &[Tensor], backwards: bool) -> Result<Vec<Tensor>, String> {
     let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape.clone()).collect();
     let symbols = interp::bind_symbols(&program.graph, &shapes)?;
-    let mut run = Run { plan, symbols, arena: Vec::new(), own: HashMap::new(), backwards };
+    let mut run = Run { plan, symbols, arena: Vec::new(), own: HashMap::new(), backwards, engine };
     run.arena = vec![GARBAGE; run.size(&plan.arena)?];
     for (i, buffer) in plan.buffers.iter().enumerate() {
         let id = BufferId(i as u32);
@@ -160,6 +174,7 @@ struct Run<'a> {
     /// Buffers outside of the arena.
     own: HashMap<BufferId, Vec<u8>>,
     backwards: bool,
+    engine: Engine<'a>,
 }
 
 impl Run<'_> {
@@ -278,8 +293,7 @@ impl Run<'_> {
         let dims = launch.dims.iter().map(|d| self.int(d)).collect::<Result<Vec<_>, _>>().map_err(fail)?;
         let tiles = self.size(&launch.tiles).map_err(fail)? as i64;
         self.size(&launch.scratch).map_err(fail)?;
-        let order = (0..tiles).map(|i| if self.backwards { tiles - 1 - i } else { i });
-        machine::run_at(kernel, &mut buffers, &origins, &dims, order).map_err(|e| fail(e.to_string()))?;
+        (self.engine)(kernel, &mut buffers, &origins, &dims, tiles, self.backwards).map_err(fail)?;
         for (((id, _), after), before) in launch.buffers.iter().zip(&buffers).zip(&before) {
             let memory = self.memory(*id)?;
             for (i, (x, y)) in after.bytes.iter().zip(&before.bytes).enumerate() {

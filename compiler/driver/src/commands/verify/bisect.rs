@@ -12,6 +12,7 @@ use super::Args;
 use crate::assemble::runtime_dtype;
 use crate::compare;
 use crate::compile::{self, CompileOptions, Report};
+use crate::device::Place;
 use crate::engine::Engine;
 use crate::render::Ui;
 
@@ -22,7 +23,8 @@ const BATCH_VALUES: usize = 256;
 
 /// Runs the search and tells what it found.
 pub fn run(ui: &Arc<Ui>, args: &Args, model: &Path, inputs: &[Tensor]) -> Result<(), Vec<Diagnostic>> {
-    let options = args.build.options(ui);
+    let place = args.on.place().map_err(|e| vec![e])?;
+    let options = args.build.options_for(ui, place);
     let program = compile::import_optimized(&model.into(), &options, &mut Report::default())?;
     let values = candidates(&program.graph);
     let (mut start, mut checked) = (0, 0);
@@ -88,7 +90,8 @@ fn check_batch(
         program.graph.output_names = (0..batch.len()).map(|i| format!("value_{i}").into()).collect();
         program
     };
-    let got = Engine::compile_program(expose(), options, args.on.threads())?.run(inputs).map_err(|e| vec![e])?;
+    let device = args.on.place().and_then(Place::open).map_err(|e| vec![e])?;
+    let got = Engine::compile_program(expose(), options, device, args.on.threads())?.run(inputs).map_err(|e| vec![e])?;
     let expected = Engine::Interp(Box::new(expose())).run(inputs).map_err(|e| vec![e])?;
     for (i, &(_, node, value)) in batch.iter().enumerate() {
         let difference = compare::difference(&got[i], &expected[i], args.tolerance(&expected[i]));
