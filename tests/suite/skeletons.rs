@@ -154,7 +154,7 @@ impl Net {
         };
         let row = count(self, length, &format!("{length}, 1"));
         let column = count(self, total, &format!("1, {total}"));
-        let start = self.node(&format!("dims {{dims = [{past}]}}"), "i64[]");
+        let start = self.node(&format!("dims {{dims = [{past}], scalar = true}}"), "i64[]");
         let start = self.node(&format!("broadcast {start} {{shape = [{length}, 1]}}"), &format!("i64[{length}, 1]"));
         let last = self.node(&format!("add {row}, {start}"), &format!("i64[{length}, 1]"));
         let last = self.node(&format!("broadcast {last} {{shape = [{square}]}}"), &format!("i64[{square}]"));

@@ -106,11 +106,13 @@ impl Shape {
         Shape { directions, gates, hidden, lanes: lanes as u32, vectors: vectors as u32, panels, rows }
     }
 
-    /// For blocks of threads: one panel, and as few rows as make enough blocks.
+    /// For blocks of threads: one panel, and as few rows as make enough blocks. No row is that of two tiles, which would
+    /// both store its results.
     fn of_blocks(l: &Lowering, op: &Rnn, n: &Dim) -> Shape {
         let (directions, gates, hidden) = (op.directions(), op.cell.gates(), op.hidden);
         let blocks = l.target.gpu.map_or(1, |g| g.multiprocessors as usize);
-        let rows = n.as_const().map_or(1, |n| (n as usize * directions).div_ceil(blocks).clamp(1, 4).min(n as usize));
+        let most = n.as_const().map_or(1, |n| (n as usize * directions).div_ceil(blocks).clamp(1, 4));
+        let rows = (1..=most).rev().find(|rows| n.as_const().is_some_and(|n| n as usize % rows == 0)).unwrap_or(1);
         Shape { directions, gates, hidden, lanes: 1, vectors: hidden as u32, panels: 1, rows }
     }
 

@@ -244,15 +244,16 @@ impl Emitter<'_> {
         let first = kb.k.mul_int(group, self.width);
         let n = kb.dim(&self.pixels);
         if self.pixels.as_const().is_some_and(|n| n >= self.width) || self.width == 1 {
-            // The last group overlaps the one before it.
+            // The last group overlaps the one before it, which stores what both compute.
             let limit = kb.k.add_int(n, -self.width);
-            let first = kb.min(first, limit);
-            self.pixels(kb, &index, first, self.width, c, self.lanes, count);
+            let from = kb.min(first, limit);
+            let overlaps = self.pixels.as_const().is_none_or(|n| n % self.width != 0);
+            self.pixels(kb, &index, (from, overlaps.then_some(first)), self.width, c, self.lanes, count);
         } else {
             let end = kb.k.add_int(first, self.width);
             let end = kb.min(end, n);
             let each = kb.k.begin_for((first, end, 1), &[], LoopHint::Plain);
-            self.pixels(kb, &index, each.var, 1, c, self.lanes, count);
+            self.pixels(kb, &index, (each.var, None), 1, c, self.lanes, count);
             kb.k.end_for(each, &[]);
         }
         tiles
@@ -267,7 +268,7 @@ impl Emitter<'_> {
             let open = kb.k.begin_for((zero, n, self.width), &[], LoopHint::Plain);
             // The last step overlaps the one before it.
             let from = kb.min(open.var, limit);
-            self.pixels(kb, rows, from, self.width, c, lanes, count);
+            self.pixels(kb, rows, (from, None), self.width, c, lanes, count);
             kb.k.end_for(open, &[]);
         };
         if self.width == 1 || self.pixels.as_const().is_some_and(|n| n >= self.width) {
@@ -279,13 +280,14 @@ impl Emitter<'_> {
         wide(kb);
         kb.k.begin_else(&mut open, &[]);
         let each = kb.k.begin_for((zero, n, 1), &[], LoopHint::Plain);
-        self.pixels(kb, rows, each.var, 1, c, lanes, count);
+        self.pixels(kb, rows, (each.var, None), 1, c, lanes, count);
         kb.k.end_for(each, &[]);
         kb.k.end_if(open, &[]);
     }
 
+    /// Pixels from `first` on; those before `own` are not stored.
     #[allow(clippy::too_many_arguments)]
-    fn pixels(&self, kb: &mut Kb, rows: &[Val], first: Val, width: i64, c: Val, lanes: u32, count: Option<Val>) {
+    fn pixels(&self, kb: &mut Kb, rows: &[Val], (first, own): (Val, Option<Val>), width: i64, c: Val, lanes: u32, count: Option<Val>) {
         let start = match self.spec.combine {
             Combine::Max => lowest(self.acc),
             _ => Const::number(self.acc, 0.0),
@@ -305,7 +307,15 @@ impl Emitter<'_> {
             let known = HashMap::from([(self.anchor, kb.k.convert(x, self.dtype))]);
             let index = [rows, &[pixel, c]].concat();
             let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes, count, known };
+            let Some(own) = own else {
+                point.store(kb, &self.outs);
+                continue;
+            };
+            let owned = kb.k.cmp(Pred::Ge, pixel, own);
+            let mut open = kb.k.begin_if(owned);
             point.store(kb, &self.outs);
+            kb.k.begin_else(&mut open, &[]);
+            kb.k.end_if(open, &[]);
         }
     }
 
