@@ -333,7 +333,12 @@ impl Emitter<'_> {
         }
         out += "    .param .s64 tiles,\n    .param .u64 scratch,\n    .param .s64 scratch_stride,\n    .param .u64 status\n)\n";
         let threads = if k.threads == 1 { BLOCK } else { k.threads };
-        let _ = writeln!(out, ".maxntid {threads}, 1, 1\n{{");
+        let _ = writeln!(out, ".maxntid {threads}, 1, 1");
+        if k.threads > 1 {
+            // Registers before blocks: ptxas would rather spill a little to fit one more.
+            out += ".minnctapersm 1\n";
+        }
+        out += "{\n";
         out += &self.locals;
         out += &declarations;
         out += &body;

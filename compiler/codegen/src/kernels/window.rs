@@ -26,6 +26,10 @@ use crate::view::View;
 
 /// Window positions up to which a window is unrolled.
 const UNROLL: usize = 64;
+/// The same for threads of a GPU, whose registers hold little more than a row of what a window reads.
+const FEW: usize = 9;
+/// Positions of a window's row up to which it is unrolled there.
+const LONGEST_ROW: usize = 16;
 
 /// How a window's elements combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,7 +299,10 @@ impl Emitter<'_> {
         let init = vec![kb.k.splat_const(start, lanes); width as usize];
         let base = self.base(kb, rows, first, c);
         let positions: usize = self.spec.kernel.iter().product();
-        let accs = if positions <= UNROLL {
+        let accs = if self.walk.fine && positions > FEW && self.spec.kernel.last().is_some_and(|&k| k <= LONGEST_ROW) {
+            let zero = kb.k.int(0);
+            self.by_rows(kb, 0, base, zero, width, c, (lanes, count), init)
+        } else if positions <= UNROLL {
             self.unrolled(kb, base, width, c, lanes, count, init)
         } else {
             let zero = kb.k.int(0);
@@ -369,28 +376,60 @@ impl Emitter<'_> {
                 let step = kb.dim(&(&s[2 + i] * &Dim::from(k * self.spec.dilations[i])));
                 row = kb.k.add(row, step);
             }
-            // Windows of neighbouring pixels share columns: load each once.
-            let mut columns: HashMap<i64, Val> = HashMap::new();
-            for k in 0..self.spec.kernel[spatial - 1] {
-                let position = kb.k.int(number);
-                number += 1;
-                let w = self.weight(kb, position, c, lanes, count);
-                for t in 0..width {
-                    let column = t * self.spec.strides[spatial - 1] as i64 + (k * self.spec.dilations[spatial - 1]) as i64;
-                    let x = match columns.get(&column) {
-                        Some(&x) => x,
-                        None => {
-                            let step = kb.dim(&(&s[1 + spatial] * &Dim::from(column)));
-                            let at = kb.k.add(row, step);
-                            self.load(kb, at, lanes, count)
-                        }
-                    };
-                    columns.insert(column, x);
-                    accs[t as usize] = self.combine(kb, accs[t as usize], x, w);
-                }
-            }
+            let first = kb.k.int(number);
+            number += self.spec.kernel[spatial - 1] as i64;
+            let before = std::mem::take(&mut accs);
+            accs = self.window_row(kb, row, first, width, c, (lanes, count), before);
         });
         accs
+    }
+
+    /// The positions of a window's last axis, the first of which is number `first` and lies at `row` for the first pixel.
+    #[allow(clippy::too_many_arguments)]
+    fn window_row(&self, kb: &mut Kb, row: Val, first: Val, width: i64, c: Val, (lanes, count): (u32, Option<Val>), mut accs: Vec<Val>) -> Vec<Val> {
+        let last = self.spec.kernel.len() - 1;
+        let stride = &self.spec.x.view.strides[2 + last];
+        // Windows of neighbouring pixels share columns: load each once.
+        let mut columns: HashMap<i64, Val> = HashMap::new();
+        for k in 0..self.spec.kernel[last] {
+            let position = kb.k.add_int(first, k as i64);
+            let w = self.weight(kb, position, c, lanes, count);
+            for t in 0..width {
+                let column = t * self.spec.strides[last] as i64 + (k * self.spec.dilations[last]) as i64;
+                let x = match columns.get(&column) {
+                    Some(&x) => x,
+                    None => {
+                        let step = kb.dim(&(stride * &Dim::from(column)));
+                        let at = kb.k.add(row, step);
+                        self.load(kb, at, lanes, count)
+                    }
+                };
+                columns.insert(column, x);
+                accs[t as usize] = self.combine(kb, accs[t as usize], x, w);
+            }
+        }
+        accs
+    }
+
+    /// Loops over all but the last axis of the window, around its unrolled rows.
+    #[allow(clippy::too_many_arguments)]
+    fn by_rows(&self, kb: &mut Kb, axis: usize, at: Val, position: Val, width: i64, c: Val, (lanes, count): (u32, Option<Val>), accs: Vec<Val>) -> Vec<Val> {
+        let spatial = self.spec.kernel.len();
+        let size = self.spec.kernel[axis] as i64;
+        if axis + 1 == spatial {
+            let first = kb.k.mul_int(position, size);
+            return self.window_row(kb, at, first, width, c, (lanes, count), accs);
+        }
+        let (zero, hi) = (kb.k.int(0), kb.k.int(size));
+        let open = kb.k.begin_for((zero, hi, 1), &accs, LoopHint::Plain);
+        let (i, phis) = (open.var, open.phis.clone());
+        let step = kb.dim(&(&self.spec.x.view.strides[2 + axis] * &Dim::from(self.spec.dilations[axis])));
+        let shift = kb.k.mul(i, step);
+        let at = kb.k.add(at, shift);
+        let position = kb.k.mul_int(position, size);
+        let position = kb.k.add(position, i);
+        let next = self.by_rows(kb, axis + 1, at, position, width, c, (lanes, count), phis);
+        kb.k.end_for(open, &next)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -62,9 +62,9 @@ pub(super) fn emit(l: &mut Lowering, c: Contraction, epilogue: Epilogue) {
     }
     // Parts of sums may be added in another order.
     let split = !l.exact() || !p.acc.is_float();
-    let plain = model::choose(l, &p, split, fma::candidates(&p)).expect("the smallest tile fits every target");
+    let plain = model::choose(l, &p, split, fma::candidates(l, &p)).expect("the smallest tile fits every target");
     let kind = mma::Kind::of(l, &p);
-    let tensor = kind.and_then(|kind| Some((kind, model::choose(l, &p, split, mma::candidates(&p, kind))?)));
+    let tensor = kind.and_then(|kind| Some((kind, model::choose(l, &p, split, mma::candidates(l, &p, kind))?)));
     match tensor.filter(|t| t.1.time < plain.time) {
         Some((kind, plan)) => in_parts(l, &p, &finish, plan.splits, |l, finish| mma::emit(l, &p, kind, finish, &plan)),
         None => in_parts(l, &p, &finish, plain.splits, |l, finish| fma::emit(l, &p, finish, &plain)),

@@ -1,6 +1,6 @@
 //! Contractions by multiply-adds of the ordinary kind: every sum has one accumulator that takes its terms in order, one
 //! fused multiply-add each. This is the `exact` contract, for every element type; in `fast` it serves what tensor cores do
-//! not.
+//! not, and sums that are long start anew with every chunk, whose sums are added to totals: shorter chains round less.
 //!
 //! A tile's threads stand in a grid; each has `tm x tn` sums, whose rows and vectors of columns are interleaved with those
 //! of its neighbours. A is staged line by line, B term by term: for 4 terms a thread reads `tm` vectors of A and `tn` of B
@@ -8,7 +8,7 @@
 //! warp read at once lie in different banks.
 
 use super::*;
-use model::{Candidate, Plan};
+use model::{Candidate, Plan, guess};
 use pipeline::Span;
 use stage::{Order, Shape, Stage, and, shr};
 
@@ -35,8 +35,12 @@ impl Tile {
 
 fn gap(size: i64) -> i64 { (16 / size).max(1) }
 
+/// True if the sum of each chunk is added to a total: long sums of floats, unless the order of terms is prescribed.
+fn in_pieces(l: &Lowering, p: &Problem) -> bool { !l.exact() && p.acc.is_float() && guess(&p.k) >= 2 * CHAIN }
+
 /// Tiles that may serve a problem.
-pub(super) fn candidates(p: &Problem) -> Vec<Candidate<Tile>> {
+pub(super) fn candidates(l: &Lowering, p: &Problem) -> Vec<Candidate<Tile>> {
+    let sets = if in_pieces(l, p) { 2 } else { 1 };
     let size = p.acc.size() as i64;
     // Small tiles have few bytes on their way: more chunks of them.
     let tile = |(bm, bn, tm, tn)| Tile { bm, bn, tm, tn, stages: (24 << 10) / ((bm + bn) * DEPTH * size) };
@@ -44,13 +48,20 @@ pub(super) fn candidates(p: &Problem) -> Vec<Candidate<Tile>> {
     let all = [
         (128, 128, 8, 8), (128, 64, 8, 8), (64, 128, 8, 8), (64, 64, 8, 4), (128, 32, 8, 4), (32, 128, 4, 8), (64, 32, 4, 4),
         (32, 64, 4, 4), (32, 32, 4, 4), (128, 16, 8, 4), (16, 128, 4, 4), (16, 64, 4, 4), (256, 8, 8, 4), (8, 128, 2, 4),
-        (8, 64, 2, 4), (128, 4, 4, 4), (4, 128, 1, 4), (4, 32, 1, 4), (8, 32, 1, 4),
+        (8, 64, 2, 4), (128, 4, 4, 4), (4, 128, 1, 4), (4, 32, 1, 4), (8, 32, 1, 4), (128, 8, 2, 4), (64, 8, 2, 4), (128, 4, 1, 4),
+        (64, 4, 1, 4),
     ];
     let known = |d: &Dim, b: i64| d.as_const().is_none_or(|d| b <= 8 || d > b / 2);
     let rate = match p.acc {
         DType::F64 => 32.0,
         t if t.is_float() => 128.0,
         _ => 64.0,
+    };
+    let width = 16 / size.max(p.a.place.dtype.size() as i64);
+    let constant = p.b.constant(l).is_some();
+    let addresses = |t: Tile| {
+        let b = if constant { 2 } else { p.b.address_registers(width, (t.bn, DEPTH), t.threads()) };
+        p.a.address_registers(width, (t.bm, DEPTH), t.threads()) + b
     };
     all.into_iter().map(tile).filter(|t| t.tm * t.tn * size <= 256 && known(&p.m, t.bm) && known(&p.n, t.bn) || t.bm == 8 && t.bn == 64).map(|tile| Candidate {
         tile,
@@ -60,7 +71,7 @@ pub(super) fn candidates(p: &Problem) -> Vec<Candidate<Tile>> {
         depth: DEPTH,
         stages: tile.stages,
         shared: tile.shared_bytes(size),
-        registers: (tile.tm * tile.tn + 4 * tile.tm + tile.tn) * size.max(4) / 4 + 40,
+        registers: (sets * tile.tm * tile.tn + 4 * tile.tm + tile.tn) * size.max(4) / 4 + addresses(tile) + 40,
         // Reads of shared memory take turns with multiply-adds.
         rate: rate * 0.9 * (tile.tm * tile.tn) as f64 / (tile.tm * tile.tn + (tile.tm + tile.tn) / 2) as f64,
         reads: ((tile.tm + tile.tn) * size * tile.threads()) as f64 / 2.0,
@@ -96,11 +107,16 @@ pub(super) fn emit(l: &mut Lowering, p: &Problem, finish: &Finish, plan: &Plan<T
     let span = at.span(&mut kb, p, DEPTH, plan.splits);
     let zero = kb.k.splat_const(Const::number(p.acc, 0.0), threads.lanes);
     let sums = vec![zero; (tile.tm * threads.vectors) as usize];
-    let (sums, slot) = pipeline::run(&mut kb, &operands, tile.stages, DEPTH, &span, &sums, |kb, slot, sums| {
+    let pieces = in_pieces(l, p);
+    let zeros = sums.clone();
+    let (sums, slot) = pipeline::run(&mut kb, &operands, tile.stages, DEPTH, &span, &sums, |kb, slot, totals| {
         let at = threads.places(kb, &sa, &sb, slot);
-        let mut sums = sums.to_vec();
+        let mut sums = if pieces { zeros.clone() } else { totals.to_vec() };
         for k in (0..DEPTH).step_by(threads.group as usize) {
             threads.terms(kb, (&sa, &sb), at, k, threads.group, &mut sums);
+        }
+        if pieces {
+            sums = totals.iter().zip(sums).map(|(&total, sum)| kb.k.add(total, sum)).collect();
         }
         sums
     });

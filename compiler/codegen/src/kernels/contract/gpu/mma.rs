@@ -70,7 +70,7 @@ impl Kind {
 }
 
 /// Tiles that may serve a problem.
-pub(super) fn candidates(p: &Problem, kind: Kind) -> Vec<Candidate<Tile>> {
+pub(super) fn candidates(l: &Lowering, p: &Problem, kind: Kind) -> Vec<Candidate<Tile>> {
     let shapes = [
         (128, 256, 64, 64), (256, 128, 64, 64), (128, 128, 64, 64), (128, 128, 64, 32), (128, 64, 32, 32), (64, 128, 32, 32), (64, 64, 32, 32), (128, 32, 32, 32), (32, 128, 32, 32),
         (64, 32, 32, 16), (32, 64, 16, 32), (32, 32, 16, 16), (64, 16, 16, 16), (16, 64, 16, 16), (16, 128, 16, 32),
@@ -82,6 +82,8 @@ pub(super) fn candidates(p: &Problem, kind: Kind) -> Vec<Candidate<Tile>> {
     };
     let known = |d: &Dim, b: i64| d.as_const().is_none_or(|d| b <= 16 || d > b / 2);
     let depth = kind.depth();
+    let most = if kind == Kind::Split { 8 } else { 16 / p.a.place.dtype.size() as i64 };
+    let constant = p.b.constant(l).is_some();
     let mut all = Vec::new();
     for (bm, bn, wm, wn) in shapes.into_iter().filter(|s| known(&p.m, s.0) && known(&p.n, s.1)) {
         for stages in if kind == Kind::Split { [2, 2] } else { [3, 4] } {
@@ -89,6 +91,8 @@ pub(super) fn candidates(p: &Problem, kind: Kind) -> Vec<Candidate<Tile>> {
             let (sums, parts) = (wm * wn / 32, kind.planes());
             let fragments = parts * (wm / 16 * 4 + wn / 8 * 2);
             let held = if kind == Kind::Split { bm * depth / tile.threads() * 2 } else { 0 };
+            let addresses = |o: &Operand, lines: i64| o.address_registers(most, (lines, depth), tile.threads());
+            let addresses = addresses(&p.a, bm) + if constant { 2 } else { addresses(&p.b, bn) };
             // Two kinds of sums, and those of a chunk when two thirds of the fragments are done with.
             let (sums, fragments) = match kind {
                 Kind::Split => (2 * sums, fragments.max(sums + fragments / 3)),
@@ -102,7 +106,7 @@ pub(super) fn candidates(p: &Problem, kind: Kind) -> Vec<Candidate<Tile>> {
                 depth,
                 stages,
                 shared: stages * (bm + bn) * depth * kind.bytes(),
-                registers: sums + fragments + held + 40,
+                registers: sums + fragments + held + addresses + 40,
                 rate: if tile.threads() < 256 { rate * 0.9 } else { rate },
                 // First parts are read twice.
                 reads: ((bn / wn * bm + bm / wm * bn) * (kind.bytes() + (parts - 1))) as f64,

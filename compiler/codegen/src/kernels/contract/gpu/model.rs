@@ -94,4 +94,4 @@ pub(super) fn choose<T: Copy>(l: &Lowering, p: &Problem, split: bool, candidates
     best
 }
 
-fn guess(d: &Dim) -> i64 { hint(d).clamp(1, 1 << 24) }
+pub(super) fn guess(d: &Dim) -> i64 { hint(d).clamp(1, 1 << 24) }

@@ -53,6 +53,16 @@ impl Operand {
         fitting(most, |v| self.lines.len() == 1 && self.lines_are_unit() && starts.iter().all(|d| multiple(d, v)))
     }
 
+    /// Registers in which a thread keeps the addresses of what it stages of every chunk of `lines` by `depth`, with vectors
+    /// of up to `most` elements.
+    pub fn address_registers(&self, most: i64, (lines, depth): (i64, i64), threads: i64) -> i64 {
+        let vector = self.vector_along_k(most.min(depth)).max(self.vector_along_lines(most.min(lines)));
+        let even = matches!(&self.lines[..], [(count, stride)] if stride.as_const().is_some() && multiple(count, lines));
+        // Addresses a constant apart are one; others are kept for every vector, with what their checks need.
+        let apart = if even && vector > 1 { 1 } else { lines * depth / (vector * threads) };
+        if apart == 1 { 2 } else { 4 * apart.max(1) }
+    }
+
     /// [`Operand::packed`] unless it can be staged well as it is.
     pub fn packed_if_needed(&self, l: &mut Lowering, batch: &[Dim], width: i64) -> Operand {
         let most = 16 / self.place.dtype.size() as i64;
