@@ -104,3 +104,19 @@ fn positions_in_more_elements_than_segments() {
     };
     check_with(text, SIZES, sparse);
 }
+
+#[test]
+fn windows_of_many_positions() {
+    let conv = "{strides = [1, 2], before = [2, 2], after = [2, 2], dilations = [1, 1], groups = 12, out = f32}";
+    let mut g = Graph::new();
+    g.input("x", "f32[N, 12, 9, 13]");
+    g.weight("w", "f32[12, 1, 5, 5]");
+    g.line(&format!("%y = conv %x, %w {conv} : f32[N, 12, 9, 7]"));
+    check(&g.finish("%y"), SIZES);
+    for f in ["max", "mean"] {
+        let attrs = "kernel = [4, 3], strides = [1, 1], before = [1, 1], after = [2, 1], dilations = [1, 2], sizes = [8, 7]";
+        one("pool", &["f32[2, 6, 8, 9]".into()], &format!("{{f = {f}, {attrs}}}"), "f32[2, 6, 8, 7]");
+        let long = "kernel = [40], strides = [3], before = [5], after = [0], dilations = [1], sizes = [12]";
+        one("pool", &["f32[1, 3, 68]".into()], &format!("{{f = {f}, {long}}}"), "f32[1, 3, 12]");
+    }
+}

@@ -232,13 +232,25 @@ impl Emitter<'_> {
         });
     }
 
+    /// The number of steps of a row as it is given.
+    fn given_length(&self, kb: &mut Kb, row: Val) -> Option<Val> {
+        let lengths = self.lengths.as_ref()?;
+        let at = kb.address(&[row], &lengths.strides);
+        let length = kb.k.load(lengths.buf, at, 0, 1, None);
+        Some(kb.k.convert(length, DType::I64))
+    }
+
     /// The number of steps of a row.
     fn length(&self, kb: &mut Kb, row: Val) -> Val {
         let steps = kb.dim(&self.layer.t);
-        let Some(lengths) = &self.lengths else { return steps };
-        let at = kb.address(&[row], &lengths.strides);
-        let length = kb.k.load(lengths.buf, at, 0, 1, None);
-        kb.k.convert(length, DType::I64)
+        let Some(length) = self.given_length(kb, row) else { return steps };
+        if self.layer.team.is_none() {
+            return length;
+        }
+        // A failed check does not stop a team: what it goes on with must do no harm.
+        let zero = kb.k.int(0);
+        let length = kb.max(length, zero);
+        kb.min(length, steps)
     }
 
     /// The number of steps of the tile's longest row. Lengths out of range fail the launch.
@@ -252,9 +264,11 @@ impl Emitter<'_> {
         let mut longest = zero;
         for r in 0..self.layer.shape.rows {
             let row = kb.k.add_int(self.first, r as i64);
+            if let Some(given) = self.given_length(kb, row) {
+                let ok = kb.within(given, zero, past);
+                kb.k.check(ok, CHECK_INDEX);
+            }
             let length = self.length(kb, row);
-            let ok = kb.within(length, zero, past);
-            kb.k.check(ok, CHECK_INDEX);
             longest = kb.max(longest, length);
         }
         longest
