@@ -63,7 +63,7 @@ pub(super) fn candidates(l: &Lowering, p: &Problem) -> Vec<Candidate<Tile>> {
         let b = if constant { 2 } else { p.b.address_registers(width, (t.bn, DEPTH), t.threads()) };
         p.a.address_registers(width, (t.bm, DEPTH), t.threads()) + b
     };
-    all.into_iter().map(tile).filter(|t| t.tm * t.tn * size <= 256 && known(&p.m, t.bm) && known(&p.n, t.bn) || t.bm == 8 && t.bn == 64).map(|tile| Candidate {
+    let all = all.into_iter().map(tile).filter(|t| t.tm * t.tn * size <= 256 && known(&p.m, t.bm) && known(&p.n, t.bn) || t.bm == 8 && t.bn == 64).map(|tile| Candidate {
         tile,
         bm: tile.bm,
         bn: tile.bn,
@@ -76,7 +76,16 @@ pub(super) fn candidates(l: &Lowering, p: &Problem) -> Vec<Candidate<Tile>> {
         rate: rate * 0.9 * (tile.tm * tile.tn) as f64 / (tile.tm * tile.tn + (tile.tm + tile.tn) / 2) as f64,
         reads: ((tile.tm + tile.tn) * size * tile.threads()) as f64 / 2.0,
         staged: ((tile.bm + tile.bn) * size) as f64,
-    }).collect()
+    });
+    let mut all: Vec<Candidate<Tile>> = all.collect();
+    // Operands that are staged element by element want more registers than there are of any tile: the least then spills.
+    let limit = l.target.gpu.map_or(255, |g| i64::from(g.thread_registers));
+    if all.iter().all(|c| c.registers > limit) {
+        all.sort_by_key(|c| c.registers);
+        all.truncate(1);
+        all[0].registers = limit;
+    }
+    all
 }
 
 /// Emits the kernel.
