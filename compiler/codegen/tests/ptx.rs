@@ -56,8 +56,7 @@ fn a_transposed_operand() {
 fn a_row_in_registers() {
     shows("a_row_in_registers", "", Numerics::Fast, "graph @g(%x: f32[N, 128]) -> (%y) {
       %m = reduce %x {f = max, axes = [1]} : f32[N, 1]   // Softmax_0
-      %b = broadcast %m {shape = [N, 128]} : f32[N, 128]
-      %y = sub %x, %b : f32[N, 128]                      // Softmax_0
+      %y = sub %x, %m : f32[N, 128]                      // Softmax_0
       yield %y
     }");
 }
@@ -163,16 +162,25 @@ fn a_product_with_one_row() {
 }
 
 #[test]
+fn a_recurrence() {
+    shows("a_recurrence", "k1_", Numerics::Fast, "graph @g(%x: f32[5, N, 8], %h: f32[1, N, 16]) -> (%y, %e) {
+      %w = weight @w : f32[1, 48, 8]
+      %r = weight @r : f32[1, 48, 16]
+      %b = weight @b : f32[1, 96]
+      %y, %e = rnn %x, %w, %r, %b, %h {cell = gru, direction = forward, hidden = 16, activations = [sigmoid, tanh], alpha = [0.0, 0.0], beta = [0.0, 0.0], clip = inf, linear_before_reset = true, input_forget = false, lengths = false} : f32[5, 1, N, 16], f32[1, N, 16]   // GRU_0
+      yield %y, %e
+    }");
+}
+
+#[test]
 fn attention() {
     shows("attention", "attention", Numerics::Fast, "graph @g(%q: f16[2, 16, 32], %k: f16[2, 16, 32], %v: f16[2, 16, 32]) -> (%y) {
       %s = matmul %q, %k {trans_a = false, trans_b = true, out = f16} : f16[2, 16, 16]    // MatMul_0
       %m = reduce %s {f = max, axes = [2]} : f16[2, 16, 1]                                // Softmax_1
-      %b = broadcast %m {shape = [2, 16, 16]} : f16[2, 16, 16]
-      %d = sub %s, %b : f16[2, 16, 16]                                                    // Softmax_1
+      %d = sub %s, %m : f16[2, 16, 16]                                                    // Softmax_1
       %e = exp %d : f16[2, 16, 16]                                                        // Softmax_1
       %t = reduce %e {f = sum, axes = [2]} : f16[2, 16, 1]                                // Softmax_1
-      %c = broadcast %t {shape = [2, 16, 16]} : f16[2, 16, 16]
-      %p = div %e, %c : f16[2, 16, 16]                                                    // Softmax_1
+      %p = div %e, %t : f16[2, 16, 16]                                                    // Softmax_1
       %y = matmul %p, %v {trans_a = false, trans_b = false, out = f16} : f16[2, 16, 32]   // MatMul_2
       yield %y
     }");
