@@ -29,4 +29,10 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import onnx, onnxruntime'
     .venv/bin/pip install --quiet --disable-pip-version-check onnx==1.23.2 onnxruntime numpy
 fi
 
+# An assembler for PTX, if it can be had: one more check that GPUs will take the kernels. Nothing else needs it.
+if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] && ! compgen -G ".venv/lib/python*/site-packages/nvidia/*/bin/ptxas" >/dev/null; then
+    .venv/bin/pip install --quiet --disable-pip-version-check nvidia-cuda-nvcc==13.0.88 ||
+        echo "ptxas could not be installed: the test that needs it will be skipped" >&2
+fi
+
 cargo test --workspace --features xlac-tests/llvm "$@"

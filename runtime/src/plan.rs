@@ -192,6 +192,9 @@ pub struct BlockShape {
     pub shared: u32,
     /// Whether the grid may be smaller than the tiles, because workers stride over them; for kernels with scratch memory.
     pub strided: bool,
+    /// Bit `i` is set if buffer argument `i` may be written; those from 64 on may be. Kernels that only read what another
+    /// reads may run beside it.
+    pub writes: u64,
 }
 
 /// One step. Buffers and expressions are indices into the plan's tables.

@@ -8,6 +8,7 @@ use xlac_ir::DType;
 use xlac_ir::backend::{BlockShape, Image};
 use xlac_ir::dim::{Atom, Dim, Symbol};
 use xlac_ir::graph::Loc;
+use xlac_ir::kernel::Access;
 use xlac_runtime::plan as rt;
 
 /// The blobs that some step reads, in the order of the plan.
@@ -315,7 +316,9 @@ impl Assembler<'_> {
     fn block(&self, kernel: usize) -> Option<rt::BlockShape> {
         let shape = self.image.blocks.get(kernel)?;
         let &BlockShape { threads, tiles, shared, strided } = shape;
-        Some(rt::BlockShape { threads, tiles, shared, strided })
+        let written = self.plan.kernels[kernel].params.iter().take(64).map(|p| p.access != Access::Read);
+        let writes = written.enumerate().fold(0, |bits, (i, written)| bits | u64::from(written) << i);
+        Some(rt::BlockShape { threads, tiles, shared, strided, writes })
     }
 
     fn host(&mut self, host: &cg::Host) -> Result<rt::Host, String> {

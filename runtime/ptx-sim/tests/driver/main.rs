@@ -27,7 +27,7 @@ pub fn on_gpu(builder: Builder) -> Plan {
             "k_gather" => (16, 1, false),
             _ => (1, 1, false),
         };
-        kernel.block = Some(BlockShape { threads, tiles, shared: 0, strided });
+        kernel.block = Some(BlockShape { threads, tiles, shared: 0, strided, writes: u64::MAX });
     }
     plan
 }

@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn grids_cover_all_tiles() {
-        let block = |tiles, strided| BlockShape { threads: 128, tiles, shared: 0, strided };
+        let block = |tiles, strided| BlockShape { threads: 128, tiles, shared: 0, strided, writes: u64::MAX };
         assert_eq!(grid_of(0, block(1, false), 4).unwrap(), 0);
         assert_eq!(grid_of(-5, block(1, false), 4).unwrap(), 0);
         assert_eq!(grid_of(1, block(128, false), 4).unwrap(), 1);

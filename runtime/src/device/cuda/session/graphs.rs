@@ -116,12 +116,13 @@ impl GpuSession {
         Ok(Some(graph))
     }
 
-    /// What a launch touches: every buffer may be written but inputs and weights.
+    /// What a launch touches, but for weights.
     fn accesses(&self, inner: &Inner, number: usize) -> Vec<Access> {
         let launch = &inner.program.launches[number];
         let ready = &self.ready[number];
         let mut accesses = Vec::with_capacity(launch.buffers.len() + 2);
-        for &(buffer, _) in &launch.buffers {
+        let writes = block_of(inner, launch).writes;
+        for (argument, &(buffer, _)) in launch.buffers.iter().enumerate() {
             let storage = inner.plan.buffers[buffer as usize].storage;
             if matches!(storage, Storage::Weight(_)) {
                 continue;
@@ -129,7 +130,7 @@ impl GpuSession {
             accesses.push(Access {
                 start: self.memory.address[buffer as usize],
                 bytes: self.memory.capacity[buffer as usize] as u64,
-                may_write: !matches!(storage, Storage::Input(_)),
+                may_write: !matches!(storage, Storage::Input(_)) && (argument >= 64 || writes >> argument & 1 == 1),
             });
         }
         let tail = ready.first_param + launch.buffers.len() + launch.dims.len();
