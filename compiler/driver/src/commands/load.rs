@@ -129,7 +129,7 @@ pub fn inputs(ui: &Ui, engine: &Engine, case: &Case, build: &Build, args: &Input
         let tensors = case::read_set(set, "input")?;
         given.extend(slots.iter().zip(tensors).filter_map(|(slot, t)| Some((slot.name.clone(), t?))));
     }
-    let sizes = known_sizes(&slots, &given, build);
+    let sizes = known_sizes(&slots, &given, build, args);
     let mut tensors = Vec::with_capacity(slots.len());
     let mut made_up = Vec::new();
     for slot in &slots {
@@ -175,15 +175,25 @@ fn given(args: &Inputs, slots: &[Slot]) -> Result<BTreeMap<String, Tensor>, Diag
     Ok(given)
 }
 
-/// Sizes of symbols: from `--dim`, and from the data that is there.
-fn known_sizes(slots: &[Slot], given: &BTreeMap<String, Tensor>, build: &Build) -> BTreeMap<String, i64> {
+/// Sizes of symbols: from `--dim`, from the data that is there, and from shapes given instead of data.
+fn known_sizes(slots: &[Slot], given: &BTreeMap<String, Tensor>, build: &Build, args: &Inputs) -> BTreeMap<String, i64> {
     let mut sizes = build.sizes();
-    for slot in slots {
-        let Some(tensor) = given.get(&slot.name) else { continue };
-        for (dim, &size) in slot.shape.iter().zip(&tensor.shape) {
+    let mut learn = |slot: &Slot, shape: &[i64]| {
+        for (dim, &size) in slot.shape.iter().zip(shape) {
             if let Some(symbol) = dim.as_symbol() {
-                sizes.entry(symbol.to_string()).or_insert(size as i64);
+                sizes.entry(symbol.to_string()).or_insert(size);
             }
+        }
+    };
+    for slot in slots {
+        if let Some(tensor) = given.get(&slot.name) {
+            learn(slot, &tensor.shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
+        }
+    }
+    for (name, arg) in args.parsed() {
+        let slot = slots.iter().find(|slot| slot.name == name || (name.is_empty() && slots.len() == 1));
+        if let (Some(slot), InputArg::Shape(shape)) = (slot, arg) {
+            learn(slot, &shape);
         }
     }
     sizes
