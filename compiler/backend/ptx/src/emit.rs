@@ -334,10 +334,7 @@ impl Emitter<'_> {
         out += "    .param .s64 tiles,\n    .param .u64 scratch,\n    .param .s64 scratch_stride,\n    .param .u64 status\n)\n";
         let threads = if k.threads == 1 { BLOCK } else { k.threads };
         let _ = writeln!(out, ".maxntid {threads}, 1, 1");
-        if k.threads > 1 {
-            // Registers before blocks: ptxas would rather spill a little to fit one more.
-            out += ".minnctapersm 1\n";
-        }
+        out += &performance(k);
         out += "{\n";
         out += &self.locals;
         out += &declarations;
@@ -460,4 +457,40 @@ fn class_of(dtype: DType) -> Class {
         DType::Bool => Class::Pred,
         _ => Class::B32,
     }
+}
+
+/// Sums a thread keeps from which its registers deserve a say of ours.
+const MANY_SUMS: u32 = 16;
+/// Registers such a thread may have.
+const ROOM: u32 = 224;
+
+/// What ptxas is told about a team's registers. Left alone it would rather spill a little than lose a block; told that one
+/// block is enough it takes what it can, which is right where the sums of tensor cores fill the registers anyway.
+fn performance(k: &Kernel) -> String {
+    let (sums, matrices) = sums(&k.body, k);
+    match (k.threads > 1 && sums >= MANY_SUMS, matrices) {
+        (false, _) => String::new(),
+        (true, true) => ".minnctapersm 1\n".into(),
+        (true, false) => format!(".maxnreg {}\n", ROOM.min(65536 / k.threads / 8 * 8)),
+    }
+}
+
+/// The most elements that a loop carries, and whether matrices are multiplied.
+fn sums(block: &Block, k: &Kernel) -> (u32, bool) {
+    block.0.iter().fold((0, false), |(most, matrices), stmt| {
+        let (inner, found) = match stmt {
+            Stmt::For(f) => {
+                let carried = f.carried.iter().map(|c| k.ty(c.phi).lanes).sum();
+                let (inner, found) = sums(&f.body, k);
+                (inner.max(carried), found)
+            }
+            Stmt::If(i) => {
+                let (a, b) = (sums(&i.then, k), sums(&i.els, k));
+                (a.0.max(b.0), a.1 || b.1)
+            }
+            Stmt::Let(_, Instr::Team(TeamInstr::Mma { .. })) => (0, true),
+            _ => (0, false),
+        };
+        (most.max(inner), matrices || found)
+    })
 }
