@@ -459,38 +459,42 @@ fn class_of(dtype: DType) -> Class {
     }
 }
 
-/// Sums a thread keeps from which its registers deserve a say of ours.
-const MANY_SUMS: u32 = 16;
-/// Registers such a thread may have.
+/// Registers a thread may have that adds up what is staged.
 const ROOM: u32 = 224;
 
-/// What ptxas is told about a team's registers. Left alone it would rather spill a little than lose a block; told that one
-/// block is enough it takes what it can, which is right where the sums of tensor cores fill the registers anyway.
+/// What ptxas is told about a team. Loops that gain by it are unrolled already; it would unroll the others and fill the
+/// registers. Left alone it would rather spill a little than lose a block; told that one block is enough it takes what it
+/// can, which is right where the sums of tensor cores fill the registers anyway.
 fn performance(k: &Kernel) -> String {
-    let (sums, matrices) = sums(&k.body, k);
-    match (k.threads > 1 && sums >= MANY_SUMS, matrices) {
-        (false, _) => String::new(),
-        (true, true) => ".minnctapersm 1\n".into(),
-        (true, false) => format!(".maxnreg {}\n", ROOM.min(65536 / k.threads / 8 * 8)),
+    if k.threads == 1 {
+        return String::new();
     }
+    let registers = match kind(&k.body) {
+        Kind::Other => String::new(),
+        Kind::Staged => format!(".maxnreg {}\n", ROOM.min(65536 / k.threads / 8 * 8)),
+        Kind::Matrices => ".minnctapersm 1\n".into(),
+    };
+    registers + ".pragma \"nounroll\";\n"
 }
 
-/// The most elements that a loop carries, and whether matrices are multiplied.
-fn sums(block: &Block, k: &Kernel) -> (u32, bool) {
-    block.0.iter().fold((0, false), |(most, matrices), stmt| {
-        let (inner, found) = match stmt {
-            Stmt::For(f) => {
-                let carried = f.carried.iter().map(|c| k.ty(c.phi).lanes).sum();
-                let (inner, found) = sums(&f.body, k);
-                (inner.max(carried), found)
-            }
-            Stmt::If(i) => {
-                let (a, b) = (sums(&i.then, k), sums(&i.els, k));
-                (a.0.max(b.0), a.1 || b.1)
-            }
-            Stmt::Let(_, Instr::Team(TeamInstr::Mma { .. })) => (0, true),
-            _ => (0, false),
-        };
-        (most.max(inner), matrices || found)
-    })
+/// What fills a team's registers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Nothing much.
+    Other,
+    /// Sums of what is staged asynchronously.
+    Staged,
+    /// Sums of tensor cores.
+    Matrices,
+}
+
+fn kind(block: &Block) -> Kind {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::For(f) => kind(&f.body),
+        Stmt::If(i) => kind(&i.then).max(kind(&i.els)),
+        Stmt::Let(_, Instr::Team(TeamInstr::Mma { .. })) => Kind::Matrices,
+        Stmt::Team(TeamStmt::CopyAsync { .. }) => Kind::Staged,
+        _ => Kind::Other,
+    };
+    block.0.iter().map(of).max().unwrap_or(Kind::Other)
 }
