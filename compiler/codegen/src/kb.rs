@@ -203,3 +203,9 @@ impl Kb {
         Finished { kernel: self.k.finish(), dims: self.dims, buffers: self.args, scratch }
     }
 }
+
+/// True if `d` is a multiple of `n` whatever its symbols are.
+pub fn multiple(d: &Dim, n: i64) -> bool {
+    let (constant, terms) = d.parts();
+    constant % n == 0 && terms.iter().all(|t| t.0 % n == 0)
+}

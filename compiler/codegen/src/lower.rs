@@ -14,7 +14,7 @@ use xlac_ir::DType;
 use crate::attention::{self, Attention};
 use crate::eval::Leaf;
 use crate::group::{self, Group, Kind};
-use crate::kb::{Kb, Place};
+use crate::kb::{Kb, Place, multiple};
 use crate::kernels::{self, map};
 use crate::layout::Halo;
 use crate::pack::{Blob, Pack, Source};
@@ -463,6 +463,11 @@ impl<'a> Lowering<'a> {
     pub fn launch(&mut self, kb: Kb, tiles: Dim, cost: Cost, loc: &Loc) {
         let done = kb.finish();
         let mut key = done.kernel;
+        if self.target.is_gpu() {
+            // A device's buffers all start at such addresses.
+            let aligned = |offset: &Dim| multiple(offset, 16);
+            key.params.iter_mut().zip(&done.buffers).filter(|(_, (_, at))| aligned(at)).for_each(|(p, _)| p.align = 16);
+        }
         let name = std::mem::take(&mut key.name);
         let notes = std::mem::take(&mut key.notes);
         let next = self.plan.kernels.len();

@@ -60,6 +60,8 @@ pub struct Param {
     pub access: Access,
     /// True if no other parameter of a launch overlaps it.
     pub noalias: bool,
+    /// Bytes its start is a multiple of, a power of two; 1 if nothing more is known than that elements are aligned.
+    pub align: u32,
 }
 
 /// Whose scratch memory it is.

@@ -176,7 +176,7 @@ impl Emitter<'_> {
         for (i, p) in k.params.iter().enumerate() {
             let base = self.op("ld.param.u64", Class::B64, [Arg::Mem(Base::Symbol(format!("buf{i}").into()), 0)]);
             let constant = p.access == Access::Read && (apart || p.noalias);
-            self.places.push(Place::param(base, p.dtype, constant));
+            self.places.push(Place::param(base, p.dtype, p.align.into(), constant));
         }
         for i in 0..k.dims.len() {
             let dim = self.op("ld.param.s64", Class::B64, [Arg::Mem(Base::Symbol(format!("dim{i}").into()), 0)]);

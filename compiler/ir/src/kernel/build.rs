@@ -55,7 +55,7 @@ impl KernelBuilder {
 
     /// Adds a buffer parameter.
     pub fn param(&mut self, name: impl Into<String>, dtype: DType, access: Access) -> Buf {
-        self.kernel.params.push(Param { name: name.into(), dtype, access, noalias: access != Access::Read });
+        self.kernel.params.push(Param { name: name.into(), dtype, access, noalias: access != Access::Read, align: 1 });
         Buf::Param(self.kernel.params.len() as u32 - 1)
     }
 

@@ -18,6 +18,7 @@
 //! }
 //! ```
 //!
+//! A parameter whose start is a multiple of 16 bytes says `align 16` at its end.
 //! Kernels of more than one thread a tile say `threads(128)` before `scratch`; scratch of the tile is `%s: f32[256] shared`.
 //! Values are renumbered in the order of their definition, so that a snapshot changes only where the kernel does.
 //! `parse(print(k)) == k` for a kernel that is [`canonical`] already. Comments inside the braces are its notes.
@@ -247,7 +248,8 @@ impl Printer<'_> {
 
 fn param(p: &Param) -> String {
     let noalias = if p.noalias { " noalias" } else { "" };
-    format!("%{}: {} {}{noalias}", name(&p.name), p.dtype, access_name(p.access))
+    let align = if p.align > 1 { format!(" align {}", p.align) } else { String::new() };
+    format!("%{}: {} {}{noalias}{align}", name(&p.name), p.dtype, access_name(p.access))
 }
 
 fn access_name(access: Access) -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! - K1: every value is defined exactly once.
 //! - K2: a value is used after its definition, in the block that defines it or one inside that.
-//! - K3: buffers, dims and scratch lengths refer to ones that exist.
+//! - K3: buffers, dims and scratch lengths refer to ones that exist; alignments are powers of two.
 //! - K4: values, parameters and scratch have an element type with [`DType::in_kernels`]; values have at least one lane.
 //! - K5: a constant has its value's element type, and bits that fit it.
 //! - K6: `tile` and `dim` are i64 scalars.
@@ -84,6 +84,10 @@ impl Verifier<'_> {
         }
         let team = k.threads > 1 && k.threads % WARP == 0;
         self.require(k.threads == 1 || team, "K18", || format!("{} threads run a tile", k.threads));
+        for p in &k.params {
+            let fits = p.align.is_power_of_two();
+            self.require(fits, "K3", || format!("{:?} is aligned to {} bytes", p.name, p.align));
+        }
         let mut names = HashSet::new();
         for name in &k.dims {
             self.require(names.insert(name), "K17", || format!("two dims are named {name:?}"));

@@ -36,8 +36,8 @@ impl Place {
         Place { space, dtype, base, symbol: "".into(), offset: 0, align, constant: false }
     }
 
-    pub(super) fn param(base: Reg, dtype: DType, constant: bool) -> Place {
-        Place { constant, ..Place::new(StateSpace::Global, base, dtype, 1) }
+    pub(super) fn param(base: Reg, dtype: DType, align: i64, constant: bool) -> Place {
+        Place { constant, ..Place::new(StateSpace::Global, base, dtype, align) }
     }
 
     pub(super) fn scratch(base: Reg, dtype: DType) -> Place {

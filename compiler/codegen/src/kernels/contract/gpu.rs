@@ -32,7 +32,8 @@ mod split;
 mod stage;
 
 use finish::{Edges, Finish};
-use operand::{Operand, dense, multiple};
+use operand::{Operand, dense};
+use crate::kb::multiple;
 use pipeline::Span;
 
 /// Tiles of rows that neighbouring tiles share columns with.

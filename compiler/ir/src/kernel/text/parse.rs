@@ -74,7 +74,9 @@ fn param(t: &mut Tokens) -> Result<Param, ParseError> {
     let found = [Access::Read, Access::Write, Access::ReadWrite].into_iter().find(|a| t.at_word(access_name(*a)));
     let Some(access) = found else { return t.expected("`read`, `write` or `readwrite`") };
     t.next();
-    Ok(Param { name, dtype, access, noalias: t.eat_word("noalias") })
+    let noalias = t.eat_word("noalias");
+    let align = if t.eat_word("align") { small(t)? } else { 1 };
+    Ok(Param { name, dtype, access, noalias, align })
 }
 
 fn scratch(t: &mut Tokens, dims: &[String]) -> Result<Scratch, ParseError> {

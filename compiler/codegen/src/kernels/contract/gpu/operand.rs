@@ -1,6 +1,7 @@
 //! Operands of a contraction as lines by k, and constant ones packed in tiles of lines.
 
 use super::*;
+use crate::kb::multiple;
 use crate::pack::{Images, Source};
 
 /// An operand: its lines are the rows of A or the columns of B.
@@ -18,12 +19,6 @@ pub(super) struct Operand {
     pub tile: Option<Dim>,
     /// It is packed as chunks will lie in shared memory, all terms of a chunk present.
     pub image: bool,
-}
-
-/// True if `d` is a multiple of `n` whatever its symbols are.
-pub(super) fn multiple(d: &Dim, n: i64) -> bool {
-    let (constant, terms) = d.parts();
-    constant % n == 0 && terms.iter().all(|t| t.0 % n == 0)
 }
 
 impl Operand {
