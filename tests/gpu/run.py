@@ -64,22 +64,27 @@ def suite(xlac, options, out):
     out["suite"] = {key: report[key] for key in ("passed", "failed", "refused")}
 
 
-def model_files(options):
+def cases(options):
+    """Every model, by its folder where that holds inputs that fit it."""
     for path in options.models:
-        files = sorted(path.rglob("*.onnx")) if path.is_dir() else [path]
-        yield from (file for file in files if file.parent.name != "test_data_set_0")
+        for file in sorted(path.rglob("*.onnx")) if path.is_dir() else [path]:
+            yield file.parent if (file.parent / "test_data_set_0").is_dir() else file
+
+
+def size(case):
+    return (case / "model.onnx" if case.is_dir() else case).stat().st_size
 
 
 def verify(xlac, options, out):
     results = {}
-    for file in model_files(options):
+    for case in cases(options):
         for numerics in ("fast", "exact"):
-            arguments = ("verify", file, "--device", xlac.device, "--against", "cpu", "--numerics", numerics, "--json")
+            arguments = ("verify", case, "--device", xlac.device, "--against", "cpu", "--numerics", numerics, "--json")
             done = xlac.call(*arguments, check=False)
             label = {0: "ok", 3: "refused", 4: "differs"}.get(done.returncode, "error")
-            results.setdefault(label, []).append(f"{file.parent.name} {numerics}")
+            results.setdefault(label, []).append(f"{case.name} {numerics}")
             if label not in ("ok", "refused"):
-                print(f"  {label}: {file} ({numerics}): {done.stderr.strip()[-300:]}")
+                print(f"  {label}: {case} ({numerics}): {done.stderr.strip()[-300:]}")
     counts = {label: len(names) for label, names in results.items()}
     print(f"verify     {counts}")
     out["verify"] = counts
@@ -89,15 +94,15 @@ def sanitizer(xlac, options, out):
     tool = shutil.which("compute-sanitizer")
     if not tool:
         return print("sanitizer  left out: compute-sanitizer is not installed")
-    files = sorted(model_files(options), key=lambda f: f.stat().st_size)[:4]
+    smallest = sorted(cases(options), key=size)[:4]
     found = {}
     for check in ("memcheck", "racecheck"):
-        for file in files:
+        for case in smallest:
             wrap = (tool, "--tool", check, "--error-exitcode", "99", "--print-limit", "5")
-            done = xlac.call("run", file, "--device", xlac.device, check=False, wrap=wrap)
-            found[f"{check} {file.parent.name}"] = done.returncode
+            done = xlac.call("run", case, "--device", xlac.device, check=False, wrap=wrap)
+            found[f"{check} {case.name}"] = done.returncode
             if done.returncode != 0:
-                print(f"  {check} {file}: {(done.stdout + done.stderr)[-600:]}")
+                print(f"  {check} {case}: {(done.stdout + done.stderr)[-600:]}")
     print(f"sanitizer  {sum(code == 0 for code in found.values())} of {len(found)} runs clean")
     out["sanitizer"] = found
 
