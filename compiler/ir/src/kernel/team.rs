@@ -148,3 +148,6 @@ impl TeamStmt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
