@@ -10,6 +10,7 @@ use xlac_ir::graph::ValueId;
 use xlac_ir::ops::Op;
 
 use crate::group::{Group, Kind};
+use crate::kernels::contract::winograd;
 use crate::lower::Lowering;
 use crate::view::Layout;
 
@@ -47,9 +48,14 @@ fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
         if node.inputs[0] != v {
             continue;
         }
+        let after = match winograd::scheme(l, n, op) {
+            // Whole tiles are read.
+            Some(scheme) => scheme.reach(op, &l.g.ty(v).shape[2..], &l.g.ty(node.outputs[0]).shape[2..]),
+            None => op.after.clone(),
+        };
         for s in 0..spatial {
             halo.before[s] = halo.before[s].max(op.before[s].as_const().unwrap_or(0));
-            halo.after[s] = halo.after[s].max(op.after[s].as_const().unwrap_or(0));
+            halo.after[s] = halo.after[s].max(after[s].as_const().unwrap_or(0));
         }
     }
     halo.before.iter().chain(&halo.after).any(|&p| p > 0).then_some(halo)

@@ -6,6 +6,8 @@ use xlac_ir::tensor::Tensor;
 use xlac_ir::weights::{WeightId, Weights};
 use xlac_ir::DType;
 
+use crate::toom_cook::ToomCook;
+
 /// Constant data of the artifact.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blob {
@@ -36,6 +38,8 @@ pub enum Pack {
     Strided(Strided),
     /// Chunks as a GPU's kernels keep them in shared memory.
     Images(Images),
+    /// Filters transformed for short convolutions.
+    Filters(Filters),
 }
 
 /// A matrix of lines by terms of a sum, cut in chunks of some lines by some terms: `[batch][tile][chunk][plane][image]`. A
@@ -55,6 +59,52 @@ pub struct Images {
     pub tile: (usize, usize),
     /// Parts of an element.
     pub planes: usize,
+}
+
+/// Filters of a convolution, transformed along every axis ([`ToomCook::filter`]), in panels of columns:
+/// `[panel][product][input channel][column]`, zero past the last column. Computed in f64 and rounded once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Filters {
+    /// The algorithm along each axis of the filter.
+    pub axes: Vec<ToomCook>,
+    /// Number of output channels, the columns, and stride.
+    pub cols: (usize, usize),
+    /// Number of input channels and stride.
+    pub channels: (usize, usize),
+    /// Strides of the taps along each axis.
+    pub taps: Vec<usize>,
+    /// First source element.
+    pub offset: usize,
+    /// Columns of a panel.
+    pub width: usize,
+}
+
+impl Filters {
+    /// Products of a tile of results.
+    pub fn products(&self) -> usize { self.axes.iter().map(|a| a.n()).product() }
+
+    fn len(&self) -> usize { self.cols.0.div_ceil(self.width) * self.width * self.channels.0 * self.products() }
+
+    /// Source offsets of the taps of a filter, row-major.
+    fn tap_offsets(&self) -> Vec<usize> {
+        self.axes.iter().zip(&self.taps).fold(vec![0], |all, (axis, stride)| {
+            all.iter().flat_map(|at| (0..axis.r).map(move |t| at + t * stride)).collect()
+        })
+    }
+}
+
+/// Multiplies a matrix with every line of `values` along one axis, of which `outer` lie before it and `inner` numbers behind.
+fn transform_axis(matrix: &[Vec<f64>], values: &[f64], outer: usize, inner: usize) -> Vec<f64> {
+    let taps = values.len() / (outer * inner);
+    let mut out = vec![0.0; outer * matrix.len() * inner];
+    for (line, to) in out.chunks_exact_mut(inner).enumerate() {
+        let (o, row) = (line / matrix.len(), &matrix[line % matrix.len()]);
+        for (k, g) in row.iter().enumerate() {
+            let from = &values[(o * taps + k) * inner..][..inner];
+            to.iter_mut().zip(from).for_each(|(sum, x)| *sum += g * x);
+        }
+    }
+    out
 }
 
 /// How pieces of 16 bytes of the rows of a chunk are exchanged, so that pieces at one column of 8 consecutive rows lie in
@@ -141,6 +191,7 @@ impl Blob {
             Pack::Plain => self.tensor(weights).len(),
             Pack::Strided(s) => s.shape.iter().product(),
             Pack::Images(images) => images.len(),
+            Pack::Filters(filters) => filters.len(),
         }
     }
 
@@ -168,6 +219,7 @@ impl Blob {
             }
             Pack::Strided(s) => write_strided(tensor, self.dtype, s, sink),
             Pack::Images(images) => write_images(tensor, self.dtype, images, sink),
+            Pack::Filters(filters) => write_filters(tensor, filters, sink),
         }
     }
 }
@@ -245,6 +297,36 @@ fn write_images<E>(tensor: &Tensor, dtype: DType, m: &Images, mut sink: impl FnM
             }
             sink(&image)?;
         }
+    }
+    Ok(())
+}
+
+fn write_filters<E>(tensor: &Tensor, f: &Filters, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let matrices: Vec<Vec<Vec<f64>>> = f.axes.iter().map(|a| a.filter()).collect();
+    let taps = f.tap_offsets();
+    let get = |at: usize| f64::from(f32::from_bits(scalar::convert(tensor.get(at), DType::F32).bits as u32));
+    let plane = f.channels.0 * f.width;
+    let mut panel = vec![0f32; f.products() * plane];
+    for first in (0..f.cols.0).step_by(f.width) {
+        let cols = f.width.min(f.cols.0 - first);
+        for channel in 0..f.channels.0 {
+            // The columns of a panel lie side by side: [tap][column].
+            let base = f.offset + first * f.cols.1 + channel * f.channels.1;
+            let at = |tap: &usize, col: usize| if col < cols { get(base + tap + col * f.cols.1) } else { 0.0 };
+            let mut values: Vec<f64> = taps.iter().flat_map(|tap| (0..f.width).map(move |col| at(tap, col))).collect();
+            let mut outer = 1;
+            for (axis, matrix) in f.axes.iter().zip(&matrices) {
+                let inner = values.len() / (outer * axis.r);
+                values = transform_axis(matrix, &values, outer, inner);
+                outer *= axis.n();
+            }
+            for (product, line) in values.chunks_exact(f.width).enumerate() {
+                let to = &mut panel[product * plane + channel * f.width..][..f.width];
+                to.iter_mut().zip(line).for_each(|(to, x)| *to = *x as f32);
+            }
+        }
+        let bytes: Vec<u8> = panel.iter().flat_map(|x| x.to_le_bytes()).collect();
+        sink(&bytes)?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod micro;
 mod padding;
 mod panels;
 mod transposed;
+pub mod winograd;
 
 pub use padding::{padded, padded_with};
 pub use transposed::conv_transpose;
@@ -155,6 +156,10 @@ fn operand(l: &mut Lowering, v: ValueId, batch: &[Dim]) -> Place {
 
 /// Lowers a dense or grouped convolution with its epilogue.
 pub fn conv(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
+    if let Some(scheme) = winograd::scheme(l, group.anchor, op) {
+        winograd::conv(l, group, op, &scheme);
+        return Ok(());
+    }
     let node = l.anchor(group);
     let (xv, wv, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
     let shape = l.g.ty(out).shape.clone();

@@ -47,7 +47,7 @@ fn room(padding: &Dim) -> Dim {
 }
 
 /// The view of a value whose place already has enough zeros around it.
-fn haloed(l: &Lowering, v: ValueId, view: &View, before: &[Dim], after: &[Dim]) -> Option<View> {
+pub(super) fn haloed(l: &Lowering, v: ValueId, view: &View, before: &[Dim], after: &[Dim]) -> Option<View> {
     let halo = l.halo(v)?;
     let enough = |want: &[Dim], have: &[i64]| want.iter().zip(have).all(|(w, &h)| w.as_const().is_some_and(|w| w <= h));
     if !enough(before, &halo.before) || !enough(after, &halo.after) {

@@ -1,0 +1,166 @@
+//! Whether a convolution is done by short algorithms, and by which, from estimates of time.
+
+use super::*;
+
+/// How a convolution is cut up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// The algorithm along each spatial axis.
+    pub axes: Vec<ToomCook>,
+    /// Register tile of the products: tiles by columns.
+    pub(super) tile: Tile,
+    /// Register tiles of a block.
+    pub(super) rows: i64,
+    /// Panels of a tile task.
+    pub(super) panels: i64,
+}
+
+/// Share of the direct kernel's time that the estimate must not exceed.
+const GAIN: f64 = 0.85;
+/// Tile tasks that keep a pool busy.
+const TASKS: i64 = 8;
+/// Columns a task should have, so that transforming the operands again for each is a small part.
+const TASK_COLUMNS: i64 = 128;
+/// Bytes a core gets from beyond the second-level cache in the time of a vector multiply-add.
+const FAR_BYTES: f64 = 6.0;
+/// Vector operations of transformations done in the time of a multiply-add.
+const OVERLAP: f64 = 1.4;
+
+impl Scheme {
+    /// Elements that the last tiles read past the end of the operand, per spatial axis; negative ones are left over.
+    pub fn reach(&self, op: &Conv, x: &[Dim], sizes: &[Dim]) -> Vec<Dim> {
+        let past = |s: usize| {
+            let tiles = sizes[s].ceil_div(&Dim::from(self.axes[s].m));
+            let read = &(&tiles * &Dim::from(self.axes[s].m)) + &Dim::from(self.axes[s].r - 1);
+            (&(&read - &op.before[s]) - &x[s]).at_least(&Dim::ZERO)
+        };
+        (0..self.axes.len()).map(past).collect()
+    }
+
+    /// Products of a tile.
+    pub(super) fn products(&self) -> i64 { self.axes.iter().map(|a| a.n() as i64).product() }
+
+    /// Tiles of a block.
+    pub(super) fn block(&self) -> i64 { i64::from(self.tile.mr) * self.rows }
+
+    /// Tiles along each spatial axis.
+    pub(super) fn tiles(&self, sizes: &[Dim]) -> Vec<Dim> {
+        self.axes.iter().zip(sizes).map(|(a, size)| size.ceil_div(&Dim::from(a.m))).collect()
+    }
+}
+
+/// The best scheme for a convolution, if one is allowed and beats the direct sum.
+pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
+    let node = l.g.node(n);
+    let (x, w) = (l.g.ty(node.inputs[0]), l.g.ty(node.inputs[1]));
+    let shape = &l.g.ty(node.outputs[0]).shape;
+    let weights = w.fixed_shape()?;
+    let spatial = op.strides.len();
+    let plain = op.groups == 1 && op.strides.iter().chain(&op.dilations).all(|&s| s == 1);
+    let cuts = op.before.iter().chain(&op.after).any(|p| p.as_const().is_none_or(|p| p < 0));
+    let constant = l.g.weight(node.inputs[1]).is_some();
+    if l.target.is_gpu() || l.exact() || !plain || cuts || !constant || spatial > 2 || op.out.compute() != DType::F32 {
+        return None;
+    }
+    let per_axis: Vec<Vec<ToomCook>> = weights[2..].iter().map(|&r| ToomCook::for_taps(r)).collect();
+    let combined = per_axis.iter().fold(vec![Vec::new()], |all: Vec<Vec<ToomCook>>, next| {
+        all.iter().flat_map(|axes| next.iter().map(move |&a| [&axes[..], &[a]].concat())).collect()
+    });
+    let problem = Problem {
+        images: hint(&shape[0]).max(1),
+        sizes: shape[2..].iter().map(|d| hint(d).max(1)).collect(),
+        channels: hint(&x.shape[1]).max(1),
+        cols: weights[0] as i64,
+        lanes: i64::from(l.target.lanes(DType::F32)),
+        caches: l.target.cache_bytes,
+    };
+    let direct = problem.direct(weights[2..].iter().product::<usize>() as i64);
+    let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
+    let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
+    let best = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 < GAIN * direct).then_some(best.1)
+}
+
+/// Sizes that decide; symbolic ones are guessed.
+struct Problem {
+    images: i64,
+    sizes: Vec<i64>,
+    channels: i64,
+    cols: i64,
+    lanes: i64,
+    caches: [u64; 3],
+}
+
+/// Time of a step of a register tile, in vector multiply-adds: loads at two a cycle, and the latency of a dependent chain.
+fn step_time(mr: i64, nv: i64) -> f64 {
+    let (m, v) = (mr as f64, nv as f64);
+    (m * v).max((m + v) * 0.6).max(4.0) + 0.05 * (m + v)
+}
+
+impl Problem {
+    /// Time of the direct sum, in vector multiply-adds.
+    fn direct(&self, taps: i64) -> f64 {
+        let pixels = self.images * self.sizes.iter().product::<i64>();
+        let vectors = (self.cols + self.lanes - 1) / self.lanes;
+        (pixels * vectors * taps * self.channels) as f64 * 1.08
+    }
+
+    /// The best cut for an algorithm, with its time.
+    fn best(&self, axes: Vec<ToomCook>, registers: i64) -> Option<(f64, Scheme)> {
+        let tiles: i64 = self.images * axes.iter().zip(&self.sizes).map(|(a, &size)| (size + a.m as i64 - 1) / a.m as i64).product::<i64>();
+        let mut best: Option<(f64, Scheme)> = None;
+        for (nv, mr) in (1..=4).flat_map(|nv| (1..registers).map(move |mr| (nv, mr))) {
+            let spare = (nv - 1) * self.lanes >= self.cols;
+            if mr * nv + nv > registers || spare || (mr > tiles && mr > 1) {
+                continue;
+            }
+            for rows in 1..=(96 / mr).clamp(1, (tiles + mr - 1) / mr) {
+                let tile = Tile { mr: mr as u32, nv: nv as u32, lanes: self.lanes as u32 };
+                let mut scheme = Scheme { axes: axes.clone(), tile, rows, panels: 1 };
+                scheme.panels = self.panels(&scheme, tiles);
+                let time = self.time(&scheme, tiles);
+                if best.as_ref().is_none_or(|b| time < b.0) {
+                    best = Some((time, scheme));
+                }
+            }
+        }
+        best
+    }
+
+    /// Panels of a tile task: all of them, unless the pool needs more tasks.
+    fn panels(&self, s: &Scheme, tiles: i64) -> i64 {
+        let panels = (self.cols + s.tile.nr() - 1) / s.tile.nr();
+        let blocks = (tiles + s.block() - 1) / s.block();
+        let tasks = ((TASKS + blocks - 1) / blocks).min((self.cols / TASK_COLUMNS).max(1));
+        (panels + tasks - 1) / tasks
+    }
+
+    fn time(&self, s: &Scheme, tiles: i64) -> f64 {
+        let (nv, mr) = (i64::from(s.tile.nv), i64::from(s.tile.mr));
+        let panels = (self.cols + s.tile.nr() - 1) / s.tile.nr();
+        let (blocks, tasks) = ((tiles + s.block() - 1) / s.block(), (panels + s.panels - 1) / s.panels);
+        let products = s.products();
+        // The last block does only the register tiles it needs.
+        let row_tiles = tiles / s.block() * s.rows + (tiles % s.block() + mr - 1) / mr;
+        let product = self.channels as f64 * step_time(mr, nv) + 12.0 + 1.5 * (mr * nv) as f64;
+        let multiply = (row_tiles * panels * products) as f64 * product;
+        let x_vectors = ((self.channels + self.lanes - 1) / self.lanes * tasks) as f64;
+        let y_vectors = ((self.cols + self.lanes - 1) / self.lanes) as f64;
+        let results: i64 = s.axes.iter().map(|a| a.m as i64).product();
+        let steps = products as f64 * 2.2 * s.axes.iter().filter(|a| a.m > 1).count() as f64;
+        let per_tile = x_vectors * (steps + 2.0 * products as f64 + 10.0) + y_vectors * (steps + (products + 3 * results) as f64 + 10.0);
+        let transform = tiles as f64 * per_tile / OVERLAP;
+        // What does not stay in the second-level cache between its uses comes from beyond.
+        let near = self.caches[1] as f64;
+        let filters = (products * self.channels * self.cols * 4) as f64;
+        let block = (products * s.block() * (self.channels + s.tile.nr()) * 4) as f64;
+        let mut far = if filters + block > 0.8 * near { filters * blocks as f64 } else { 0.0 };
+        if block > 0.7 * near {
+            far += block * (panels * blocks) as f64;
+        }
+        let slow = if filters > self.caches[2] as f64 { 2.0 } else { 1.0 };
+        let stream = far * slow / FAR_BYTES * (16.0 / self.lanes as f64).max(1.0).recip();
+        let compute = multiply + transform;
+        compute.max(stream) + 0.25 * compute.min(stream)
+    }
+}
