@@ -6,9 +6,9 @@
 //! and `A` as below, `y = A (G g * B d)`, elementwise in the middle.
 //!
 //! The points are 0, pairs `±a` and infinity, so that the rows of a pair share their even and odd parts. Which pairs decides
-//! about rounding errors: 3/4 and 3/2 are exact in binary and round a third as much as the customary 1 and 2 (see
-//! `tests::errors_of_points`, and B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution
-//! for Deep Neural Networks", 2020).
+//! about rounding errors: 3/4 and 3/2 are exact in binary and round a third as much as the customary 1 and 2. The test of
+//! errors in `tests/kernels/winograd.rs` holds them to the stated bound; see also B. Barabasz et al., "Error Analysis and
+//! Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.
 
 use xlac_ir::DType;
 use xlac_ir::kernel::{Const, Val};

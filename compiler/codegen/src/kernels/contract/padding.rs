@@ -18,27 +18,35 @@ pub fn padded_with(l: &mut Lowering, v: ValueId, before: &[Dim], after: &[Dim], 
         return Place { view, ..place };
     }
     let (room_before, room_after): (Vec<Dim>, Vec<Dim>) = before.iter().zip(after).map(|(b, a)| (room(b), room(a))).unzip();
-    let shift = |view: &View, by: &dyn Fn(usize) -> Dim| {
-        let offset = (0..before.len()).fold(view.offset.clone(), |sum, i| &sum + &(&by(i) * &view.strides[2 + i]));
-        View { offset, strides: view.strides.clone() }
-    };
     // Negative padding cuts: the windows start inside.
-    let cut = |view: &View| shift(view, &|i| &room_before[i] - &before[i]);
+    let inside: Vec<Dim> = room_before.iter().zip(before).map(|(room, before)| room - before).collect();
+    let cut = |view: &View| shift(view, &inside);
     if room_before.iter().chain(&room_after).all(|p| p.is(0)) {
         return Place { view: cut(&place.view), ..place };
     }
+    let whole = stored(l, v, &room_before, &room_after, value);
+    Place { view: cut(&whole.view), ..whole }
+}
+
+/// A channels-last copy of a value with room around it.
+pub(super) fn stored(l: &mut Lowering, v: ValueId, room_before: &[Dim], room_after: &[Dim], value: Const) -> Place {
     let ty = l.g.ty(v).clone();
     let mut shape = ty.shape.clone();
-    for (i, (b, a)) in room_before.iter().zip(&room_after).enumerate() {
+    for (i, (b, a)) in room_before.iter().zip(room_after).enumerate() {
         shape[2 + i] = &(&shape[2 + i] + b) + a;
     }
     let dtype = l.storage(ty.dtype);
     let buffer = l.buffer(Storage::Temp, bytes(&shape, dtype));
     let whole = Place { buffer, view: View::dense(&shape, Layout::ChannelsLast), dtype };
     map::fill(l, &shape, &whole, value);
-    let inside = shift(&whole.view, &|i| room_before[i].clone());
-    l.copy(v, &Place { view: inside, ..whole.clone() });
-    Place { view: cut(&whole.view), ..whole }
+    l.copy(v, &Place { view: shift(&whole.view, room_before), ..whole.clone() });
+    whole
+}
+
+/// A view that starts further along the spatial axes.
+fn shift(view: &View, by: &[Dim]) -> View {
+    let offset = by.iter().enumerate().fold(view.offset.clone(), |sum, (i, by)| &sum + &(by * &view.strides[2 + i]));
+    View { offset, strides: view.strides.clone() }
 }
 
 /// The elements to store for a padding: none for one that cuts.

@@ -105,6 +105,10 @@ fn filters(l: &mut Lowering, wv: ValueId, scheme: &Scheme) -> Place {
 fn operand_of(l: &mut Lowering, xv: ValueId, op: &Conv, space: &[Dim], scheme: &Scheme) -> (Place, bool) {
     let place = l.access(xv);
     let reach = scheme.reach(op, &l.g.ty(xv).shape[2..], &space[2..]);
+    if !place.view.strides[1].is(1) {
+        // Its channels are not the lanes yet.
+        return (padding::stored(l, xv, &op.before, &reach, Const::number(place.dtype, 0.0)), true);
+    }
     if op.before.iter().chain(&reach).all(|p| p.as_const().is_some_and(|p| p == 0)) {
         return (place, true);
     }

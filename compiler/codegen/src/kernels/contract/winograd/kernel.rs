@@ -115,7 +115,14 @@ impl Emitter<'_> {
 
     fn corner(&self, kb: &mut Kb, q: Val, grid: &[Dim]) -> Corner {
         let index = kb.unflatten(q, grid);
-        let first = self.scheme.axes.iter().zip(&index[1..]).map(|(a, &t)| kb.k.mul_int(t, a.m as i64)).collect();
+        let mut first = Vec::new();
+        for (axis, (&step, &t)) in self.scheme.axes.iter().zip(self.scheme.steps.iter().zip(&index[1..])) {
+            // Tiles of a dilated filter interleave.
+            let divisor = kb.k.int(step);
+            let (span, phase) = (kb.k.bin(BinOp::Div, t, divisor), kb.k.bin(BinOp::Rem, t, divisor));
+            let start = kb.k.mul_int(span, axis.m as i64 * step);
+            first.push(kb.k.add(start, phase));
+        }
         Corner { image: index[0], first }
     }
 
@@ -131,7 +138,8 @@ impl Emitter<'_> {
         let mut within = None;
         for (s, &first) in corner.first.iter().enumerate() {
             let lo = kb.dim(&before[s]);
-            let last = &(&sizes[s] + &before[s]) - &Dim::from(self.scheme.axes[s].n() as i64 - 1);
+            let reach = (self.scheme.axes[s].n() as i64 - 1) * self.scheme.steps[s];
+            let last = &(&sizes[s] + &before[s]) - &Dim::from(reach);
             let hi = kb.dim(&last);
             let here = kb.within(first, lo, hi);
             within = Some(within.map_or(here, |w| kb.k.bin(BinOp::And, w, here)));
@@ -168,8 +176,9 @@ impl Emitter<'_> {
     fn read_inside(&self, kb: &mut Kb, at: Val, c: Val, lanes: u32, count: Option<Val>) -> Vec<Val> {
         let at = kb.k.add(at, c);
         let mut places = vec![(at, 0)];
-        for (axis, stride) in self.scheme.axes.iter().zip(&self.x_strides[1..]) {
-            let step = kb.dim(stride);
+        for (s, axis) in self.scheme.axes.iter().enumerate() {
+            let stride = &self.x_strides[1 + s] * &Dim::from(self.scheme.steps[s]);
+            let step = kb.dim(&stride);
             let mut next = Vec::new();
             for &(at, offset) in &places {
                 for i in 0..axis.n() as i64 {
@@ -203,7 +212,7 @@ impl Emitter<'_> {
             let last = kb.k.add_int(size, -1);
             let steps: Vec<(Val, Val)> = (0..axis.n() as i64)
                 .map(|i| {
-                    let at = kb.k.add_int(first, i);
+                    let at = kb.k.add_int(first, i * self.scheme.steps[s]);
                     let inside = kb.within(at, zero, size);
                     let at = kb.max(at, zero);
                     let at = kb.min(at, last);
@@ -346,13 +355,19 @@ impl Emitter<'_> {
         let mut loops = Vec::new();
         let mut at = zero;
         let mut index = vec![corner.image];
-        for (axis, (size, &first)) in s.axes.iter().zip(self.sizes.iter().zip(&corner.first)) {
+        for (i, axis) in s.axes.iter().enumerate() {
+            let (size, step, first) = (&self.sizes[i], s.steps[i], corner.first[i]);
             let n = kb.dim(size);
             let left = kb.k.sub(n, first);
+            let left = kb.k.add_int(left, step - 1);
+            let divisor = kb.k.int(step);
+            let left = kb.k.bin(BinOp::Div, left, divisor);
             let m = kb.k.int(axis.m as i64);
-            let end = if size.as_const().is_some_and(|n| n % axis.m as i64 == 0) { m } else { kb.min(left, m) };
+            let whole = size.as_const().is_some_and(|n| n % (axis.m as i64 * step) == 0);
+            let end = if whole { m } else { kb.min(left, m) };
             let open = kb.k.begin_for((zero, end, 1), &[], LoopHint::Plain);
-            index.push(kb.k.add(first, open.var));
+            let shift = kb.k.mul_int(open.var, step);
+            index.push(kb.k.add(first, shift));
             at = kb.k.mul_int(at, axis.m as i64);
             at = kb.k.add(at, open.var);
             loops.push(open);

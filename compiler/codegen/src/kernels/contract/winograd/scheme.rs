@@ -7,6 +7,8 @@ use super::*;
 pub struct Scheme {
     /// The algorithm along each spatial axis.
     pub axes: Vec<ToomCook>,
+    /// Distance of a tile's results along each spatial axis, and of its operands: the dilation of the filter.
+    pub steps: Vec<i64>,
     /// Register tile of the products: tiles by columns.
     pub(super) tile: Tile,
     /// Register tiles of a block.
@@ -17,12 +19,16 @@ pub struct Scheme {
 
 /// Share of the direct kernel's time that the estimate must not exceed.
 const GAIN: f64 = 0.85;
+/// The same for sizes that are known only when the model runs, and may be small then.
+const GAIN_UNKNOWN: f64 = 0.6;
 /// Tile tasks that keep a pool busy.
 const TASKS: i64 = 8;
 /// Columns a task should have, so that transforming the operands again for each is a small part.
 const TASK_COLUMNS: i64 = 128;
-/// Bytes a core gets from beyond the second-level cache in the time of a vector multiply-add.
-const FAR_BYTES: f64 = 6.0;
+/// Bytes a core gets from the last-level cache in the time of a multiply-add of 16 lanes.
+const CACHE_BYTES: f64 = 10.0;
+/// Bytes a core gets from memory in that time. Weights come from there: those of a whole model seldom stay in a cache.
+const MEMORY_BYTES: f64 = 5.0;
 /// Vector operations of transformations done in the time of a multiply-add.
 const OVERLAP: f64 = 1.4;
 
@@ -30,8 +36,8 @@ impl Scheme {
     /// Elements that the last tiles read past the end of the operand, per spatial axis; negative ones are left over.
     pub fn reach(&self, op: &Conv, x: &[Dim], sizes: &[Dim]) -> Vec<Dim> {
         let past = |s: usize| {
-            let tiles = sizes[s].ceil_div(&Dim::from(self.axes[s].m));
-            let read = &(&tiles * &Dim::from(self.axes[s].m)) + &Dim::from(self.axes[s].r - 1);
+            let span = Dim::from(self.axes[s].m as i64 * self.steps[s]);
+            let read = &(&sizes[s].ceil_div(&span) * &span) + &Dim::from((self.axes[s].r as i64 - 1) * self.steps[s]);
             (&(&read - &op.before[s]) - &x[s]).at_least(&Dim::ZERO)
         };
         (0..self.axes.len()).map(past).collect()
@@ -45,7 +51,8 @@ impl Scheme {
 
     /// Tiles along each spatial axis.
     pub(super) fn tiles(&self, sizes: &[Dim]) -> Vec<Dim> {
-        self.axes.iter().zip(sizes).map(|(a, size)| size.ceil_div(&Dim::from(a.m))).collect()
+        let count = |(a, (&step, size)): (&ToomCook, (&i64, &Dim))| &size.ceil_div(&Dim::from(a.m as i64 * step)) * &Dim::from(step);
+        self.axes.iter().zip(self.steps.iter().zip(sizes)).map(count).collect()
     }
 }
 
@@ -56,7 +63,7 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
     let shape = &l.g.ty(node.outputs[0]).shape;
     let weights = w.fixed_shape()?;
     let spatial = op.strides.len();
-    let plain = op.groups == 1 && op.strides.iter().chain(&op.dilations).all(|&s| s == 1);
+    let plain = op.groups == 1 && op.strides.iter().all(|&s| s == 1);
     let cuts = op.before.iter().chain(&op.after).any(|p| p.as_const().is_none_or(|p| p < 0));
     let constant = l.g.weight(node.inputs[1]).is_some();
     if l.target.is_gpu() || l.exact() || !plain || cuts || !constant || spatial > 2 || op.out.compute() != DType::F32 {
@@ -71,14 +78,20 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
         sizes: shape[2..].iter().map(|d| hint(d).max(1)).collect(),
         channels: hint(&x.shape[1]).max(1),
         cols: weights[0] as i64,
+        steps: op.dilations.iter().map(|&d| d as i64).collect(),
         lanes: i64::from(l.target.lanes(DType::F32)),
         caches: l.target.cache_bytes,
     };
+    // Columns that fill less than half a vector are better off in narrower ones, or other axes in the lanes.
+    if 2 * problem.cols <= problem.lanes {
+        return None;
+    }
     let direct = problem.direct(weights[2..].iter().product::<usize>() as i64);
     let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
     let best = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 < GAIN * direct).then_some(best.1)
+    let known = shape.iter().all(|d| d.as_const().is_some());
+    (best.0 < if known { GAIN } else { GAIN_UNKNOWN } * direct).then_some(best.1)
 }
 
 /// Sizes that decide; symbolic ones are guessed.
@@ -87,6 +100,7 @@ struct Problem {
     sizes: Vec<i64>,
     channels: i64,
     cols: i64,
+    steps: Vec<i64>,
     lanes: i64,
     caches: [u64; 3],
 }
@@ -102,12 +116,20 @@ impl Problem {
     fn direct(&self, taps: i64) -> f64 {
         let pixels = self.images * self.sizes.iter().product::<i64>();
         let vectors = (self.cols + self.lanes - 1) / self.lanes;
-        (pixels * vectors * taps * self.channels) as f64 * 1.08
+        let stream = (4 * taps * self.channels * self.cols) as f64 / MEMORY_BYTES;
+        self.overlapped((pixels * vectors * taps * self.channels) as f64 * 1.08, stream)
+    }
+
+    /// Time of computing that goes on while data arrive; the latter is given for vectors of 16 lanes.
+    fn overlapped(&self, compute: f64, stream: f64) -> f64 {
+        let stream = stream * 16.0 / self.lanes.max(8) as f64;
+        compute.max(stream) + 0.25 * compute.min(stream)
     }
 
     /// The best cut for an algorithm, with its time.
     fn best(&self, axes: Vec<ToomCook>, registers: i64) -> Option<(f64, Scheme)> {
-        let tiles: i64 = self.images * axes.iter().zip(&self.sizes).map(|(a, &size)| (size + a.m as i64 - 1) / a.m as i64).product::<i64>();
+        let along = |(a, (&step, &size)): (&ToomCook, (&i64, &i64))| (size + a.m as i64 * step - 1) / (a.m as i64 * step) * step;
+        let tiles = self.images * axes.iter().zip(self.steps.iter().zip(&self.sizes)).map(along).product::<i64>();
         let mut best: Option<(f64, Scheme)> = None;
         for (nv, mr) in (1..=4).flat_map(|nv| (1..registers).map(move |mr| (nv, mr))) {
             let spare = (nv - 1) * self.lanes >= self.cols;
@@ -116,7 +138,7 @@ impl Problem {
             }
             for rows in 1..=(96 / mr).clamp(1, (tiles + mr - 1) / mr) {
                 let tile = Tile { mr: mr as u32, nv: nv as u32, lanes: self.lanes as u32 };
-                let mut scheme = Scheme { axes: axes.clone(), tile, rows, panels: 1 };
+                let mut scheme = Scheme { axes: axes.clone(), steps: self.steps.clone(), tile, rows, panels: 1 };
                 scheme.panels = self.panels(&scheme, tiles);
                 let time = self.time(&scheme, tiles);
                 if best.as_ref().is_none_or(|b| time < b.0) {
@@ -154,13 +176,10 @@ impl Problem {
         let near = self.caches[1] as f64;
         let filters = (products * self.channels * self.cols * 4) as f64;
         let block = (products * s.block() * (self.channels + s.tile.nr()) * 4) as f64;
-        let mut far = if filters + block > 0.8 * near { filters * blocks as f64 } else { 0.0 };
+        let mut far = if filters + block > 0.8 * near { filters * (blocks - 1) as f64 } else { 0.0 };
         if block > 0.7 * near {
             far += block * (panels * blocks) as f64;
         }
-        let slow = if filters > self.caches[2] as f64 { 2.0 } else { 1.0 };
-        let stream = far * slow / FAR_BYTES * (16.0 / self.lanes as f64).max(1.0).recip();
-        let compute = multiply + transform;
-        compute.max(stream) + 0.25 * compute.min(stream)
+        self.overlapped(multiply + transform, filters / MEMORY_BYTES + far / CACHE_BYTES)
     }
 }
