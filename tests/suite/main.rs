@@ -1,5 +1,6 @@
 //! Tests of the whole, one file per theme. What needs LLVM, Python or more models says that it is skipped.
 
+mod aarch64;
 mod bad_models;
 mod cli;
 mod conformance;

@@ -16,6 +16,7 @@ pub mod lower;
 pub mod memory;
 pub mod pack;
 pub mod plan;
+pub mod probe;
 pub mod toom_cook;
 pub mod view;
 

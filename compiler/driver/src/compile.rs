@@ -241,6 +241,17 @@ pub fn lower(program: &Program, target: &str, options: &CompileOptions) -> Resul
     Ok(Lowered { target, backend, plan })
 }
 
+/// An artifact of a plan that was made for a target, without a model.
+pub fn artifact_of(target: &str, options: &CompileOptions, plan: impl Fn(&Target) -> cg::Plan) -> Result<Vec<u8>, Diagnostic> {
+    let machine = targets::target(target)?;
+    let backend = targets::backend_for(&machine, options.backend.as_deref())?;
+    let target = backend.constrain(&machine);
+    let plan = plan(&target);
+    let variant = emit(Lowered { target, backend, plan }, options)?;
+    let to = Cursor::new(Vec::new());
+    Ok(write(&Program::default(), &[variant], [0; 32], options, &mut Report::default(), to)?.into_inner())
+}
+
 struct Variant {
     lowered: Lowered,
     image: Image,
@@ -253,6 +264,10 @@ fn compile_variant(program: &Program, target: &str, options: &CompileOptions) ->
         dump_kernels(dir, &lowered)?;
     }
     options.say(&format!("compiling {} kernels with {}", lowered.plan.kernels.len(), lowered.backend.name()));
+    emit(lowered, options)
+}
+
+fn emit(lowered: Lowered, options: &CompileOptions) -> Result<Variant, Diagnostic> {
     let image = lowered
         .backend
         .compile(&lowered.plan.kernels, &lowered.target, options.compile_threads())

@@ -25,6 +25,7 @@ pub mod device;
 pub mod engine;
 pub mod machine;
 pub mod render;
+pub mod roofline;
 pub mod targets;
 
 pub use compile::{CompileOptions, Compiled, Source, compile, compile_to};

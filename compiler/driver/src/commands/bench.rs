@@ -12,8 +12,10 @@ use xlac_runtime::{LaunchTime, Session, TensorMut, TensorRef};
 use super::args::{Build, Inputs, On};
 use super::{Outcome, load};
 use crate::case;
+use crate::device::Place;
 use crate::engine::{self, Engine};
 use crate::render::{self, Ui};
+use crate::roofline::Roofline;
 
 /// Arguments of `xlac bench`.
 #[derive(clap::Args)]
@@ -38,6 +40,9 @@ pub struct Args {
     /// Kernels in the table
     #[arg(long, default_value_t = 12)]
     kernels: usize,
+    /// Leave out measuring what the machine can do at best
+    #[arg(long)]
+    no_roofline: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -49,10 +54,14 @@ pub fn main(ui: &Arc<Ui>, args: Args) -> Outcome {
     let mut loaded = load::load(ui, &case, &args.build, &args.inputs, &args.on)?;
     let inputs = load::inputs(ui, &loaded.engine, &case, &args.build, &args.inputs)?;
     ui.phase("timing");
-    let result = match &mut loaded.engine {
+    let mut result = match &mut loaded.engine {
         Engine::Compiled(session, _) => compiled(session, &inputs, &args)?,
         engine => interpreted(engine, &inputs, &args)?,
     };
+    if Place::parse(&args.on.device)? == Place::Cpu && !args.no_roofline {
+        ui.phase("measuring the machine");
+        result.roofline = Some(Roofline::measure(result.threads)?);
+    }
     if args.json {
         ui.result(&result.json(&args).to_string());
     } else {
@@ -72,6 +81,8 @@ struct Result {
     weight_bytes: u64,
     numerics: String,
     kernels: Vec<LaunchTime>,
+    /// What the machine can do at best, for processors.
+    roofline: Option<Roofline>,
 }
 
 fn compiled(session: &mut Session, inputs: &[Tensor], args: &Args) -> std::result::Result<Result, Diagnostic> {
@@ -97,6 +108,7 @@ fn compiled(session: &mut Session, inputs: &[Tensor], args: &Args) -> std::resul
         weight_bytes: model.weight_bytes() as u64,
         numerics: model.metadata().numerics.clone(),
         kernels: profile,
+        roofline: None,
     })
 }
 
@@ -137,6 +149,7 @@ fn interpreted(engine: &mut Engine, inputs: &[Tensor], args: &Args) -> std::resu
         weight_bytes: weights,
         numerics: "exact".into(),
         kernels: Vec::new(),
+        roofline: None,
     })
 }
 
@@ -175,6 +188,15 @@ impl Result {
 
     fn mean(&self) -> f64 { ms(self.times.iter().sum::<Duration>()) / self.times.len() as f64 }
 
+    /// Share of the machine's rate of operations that a kernel reaches. Short algorithms count the operations they save.
+    fn peak_share(&self, k: &LaunchTime) -> Option<f64> { self.roofline.map(|r| rate(k.flops, k.ns) / r.gflops) }
+
+    /// Milliseconds that all kernels take at least, one after the other.
+    fn least_ms(&self) -> Option<f64> {
+        let roofline = self.roofline?;
+        Some(self.kernels.iter().map(|k| roofline.least_ms(k.flops, 0)).sum::<f64>().max(roofline.least_ms(0, self.weight_bytes)))
+    }
+
     fn kernel_total(&self) -> u64 { self.kernels.iter().map(|k| k.ns).sum::<u64>().max(1) }
 
     fn json(&self, args: &Args) -> Value {
@@ -183,9 +205,15 @@ impl Result {
             json!({
                 "name": k.kernel, "nodes": k.nodes, "calls": k.calls, "ms": k.ns as f64 / 1e6,
                 "gflops": rate(k.flops, k.ns), "gbps": rate(k.bytes, k.ns),
-                "percent": 100.0 * k.ns as f64 / total, "threads": k.threads,
+                "percent": 100.0 * k.ns as f64 / total, "threads": k.threads, "peak_share": self.peak_share(k),
             })
         };
+        let roofline = self.roofline.map(|r| {
+            json!({
+                "gflops": r.gflops, "gbps": r.gbps, "least_ms": self.least_ms(),
+                "share": self.least_ms().map(|least| least / self.quantile(0.5)),
+            })
+        });
         json!({
             "file": args.file.display().to_string(),
             "model": self.model, "target": self.target, "backend": self.backend, "numerics": self.numerics,
@@ -196,6 +224,7 @@ impl Result {
             },
             "throughput_per_s": 1e3 / self.mean(),
             "peak_bytes": self.peak_bytes, "weight_bytes": self.weight_bytes,
+            "roofline": roofline,
             "kernels": self.kernels.iter().map(kernel).collect::<Vec<_>>(),
         })
     }
@@ -213,6 +242,12 @@ impl Result {
         text.push_str(&format!("throughput  {:.1} per second\n", 1e3 / self.mean()));
         let (working, weights) = (render::bytes(self.peak_bytes), render::bytes(self.weight_bytes));
         text.push_str(&format!("memory      {working} working, {weights} of weights\n"));
+        if let (Some(r), Some(least)) = (self.roofline, self.least_ms()) {
+            text.push_str(&format!(
+                "machine     {:.1} GFLOP/s and {:.1} GB/s at best: {least:.3} ms for this model, {:.0}% of them reached\n",
+                r.gflops, r.gbps, 100.0 * least / self.quantile(0.5)
+            ));
+        }
         if !self.kernels.is_empty() {
             text.push('\n');
             text.push_str(&self.table(args.kernels));
@@ -229,14 +264,15 @@ impl Result {
                 format!("{:.4}", k.ns as f64 / 1e6),
                 format!("{:.1}", 100.0 * k.ns as f64 / total),
                 format!("{:.2}", rate(k.flops, k.ns)),
+                self.peak_share(k).map_or(String::new(), |share| format!("{:.0}", 100.0 * share)),
                 format!("{:.2}", rate(k.bytes, k.ns)),
                 k.kernel.clone(),
                 shorten(&k.nodes.join(", "), 60),
             ]
         };
         let rows: Vec<Vec<String>> = sorted.iter().take(most).map(row).collect();
-        let header = ["ms", "%", "GFLOP/s", "GB/s", "kernel", "nodes"];
-        let mut text = render::table(&header, &[true, true, true, true, false, false], &rows);
+        let header = ["ms", "%", "GFLOP/s", "% of peak", "GB/s", "kernel", "nodes"];
+        let mut text = render::table(&header, &[true, true, true, true, true, false, false], &rows);
         let rest: u64 = sorted.iter().skip(most).map(|k| k.ns).sum();
         if rest > 0 {
             let count = sorted.len() - most;

@@ -74,7 +74,8 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
         all.iter().flat_map(|axes| next.iter().map(move |&a| [&axes[..], &[a]].concat())).collect()
     });
     let problem = Problem {
-        images: hint(&shape[0]).max(1),
+        // Batches are mostly of one.
+        images: shape[0].eval(&|_| Some(1)).unwrap_or(1).max(1),
         sizes: shape[2..].iter().map(|d| hint(d).max(1)).collect(),
         channels: hint(&x.shape[1]).max(1),
         cols: weights[0] as i64,
@@ -90,7 +91,7 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
     let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
     let best = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let known = shape.iter().all(|d| d.as_const().is_some());
+    let known = shape[2..].iter().all(|d| d.as_const().is_some());
     (best.0 < if known { GAIN } else { GAIN_UNKNOWN } * direct).then_some(best.1)
 }
 
