@@ -341,7 +341,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         outs,
         spill,
         totals,
-        unroll: if l.target.vector_bytes <= 16 { 8 } else { 2 },
+        unroll: unroll(l, tile),
     };
     let elements = Dim::product(c.axes.iter().map(|x| &x.size));
     let macs = &elements * &k_total;
@@ -353,6 +353,17 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
+}
+
+/// Terms of the sum computed in one step of the innermost loop.
+fn unroll(l: &Lowering, tile: Tile) -> u32 {
+    if l.target.vector_bytes <= 16 {
+        return 8;
+    }
+    // Of two terms at once, both panels and two broadcast elements are in registers next to the accumulators; a tile that
+    // leaves no room for them would keep its accumulators in memory.
+    let registers = tile.mr * tile.nv + 2 * tile.nv + 2;
+    if registers <= l.target.vector_registers { 2 } else { 1 }
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut
