@@ -43,6 +43,12 @@ impl Target {
     /// Lanes of a vector register for an element type.
     pub fn lanes(&self, dtype: DType) -> u32 { (self.vector_bytes / dtype.compute().size() as u32).max(1) }
 
+    /// True if vectors of half a register go through the multipliers twice as often as whole ones: the processor executes
+    /// a 512-bit instruction as two halves.
+    pub fn halves_are_twice_as_fast(&self) -> bool {
+        self.vector_bytes == 64 && matches!(self.cpu.as_str(), "znver4" | "icelake-client" | "tigerlake" | "rocketlake")
+    }
+
     /// True if tiles are run by blocks of threads.
     pub fn is_gpu(&self) -> bool { self.gpu.is_some() }
 

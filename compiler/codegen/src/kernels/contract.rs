@@ -415,27 +415,33 @@ fn merge_k(k: &[(Dim, Dim)]) -> Vec<(Dim, Dim)> {
 fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile {
     let full = l.target.lanes(acc);
     let n = cols.as_const().unwrap_or(1024).max(1);
-    // Narrow results do not fill a vector.
-    let lanes = if n < i64::from(full) { (n as u32).next_power_of_two() } else { full };
     let rows = row.as_const().unwrap_or(64).max(1);
     let k = k.as_const().unwrap_or(256).max(1) as f64;
+    // Narrow results do not fill a vector.
+    let lanes = if n < i64::from(full) { (n as u32).next_power_of_two() } else { full };
+    let mut vectors = vec![(lanes, 1.0)];
+    if lanes == full && l.target.halves_are_twice_as_fast() {
+        vectors.push((full / 2, 0.5));
+    }
     // One register each for a broadcast element and for the panel's vectors in flight.
     // Cranelift's multiply-add overwrites a factor and its allocator wants some room besides.
     let room = if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let registers = i64::from(l.target.vector_registers) - room;
     let mut best = (f64::INFINITY, Tile { mr: 1, nv: 1, lanes });
-    for nv in 1..=8i64 {
-        for mr in 1..=registers {
-            if mr * nv + nv > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
-                continue;
-            }
-            let tiles = ((rows + mr - 1) / mr * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes)))) as f64;
-            let (m, v) = (mr as f64, nv as f64);
-            // Multiply-adds, loads at two a cycle, and the latency of a dependent chain.
-            let step = (m * v).max((m + v) * 0.6).max(4.0) + 0.15 * (m + v);
-            let time = tiles * (step * k + 20.0 + 2.0 * m * v);
-            if time < best.0 {
-                best = (time, Tile { mr: mr as u32, nv: nv as u32, lanes });
+    for (lanes, cycles) in vectors {
+        for nv in 1..=8i64 {
+            for mr in 1..=registers {
+                if mr * nv + nv > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
+                    continue;
+                }
+                let tiles = ((rows + mr - 1) / mr * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes)))) as f64;
+                let (m, v) = (mr as f64, nv as f64);
+                // Multiply-adds, loads at two a cycle, and the latency of a dependent chain.
+                let step = (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.15 * (m + v);
+                let time = tiles * (step * k + 20.0 + 2.0 * m * v);
+                if time < best.0 {
+                    best = (time, Tile { mr: mr as u32, nv: nv as u32, lanes });
+                }
             }
         }
     }

@@ -30,7 +30,7 @@ pub fn target(vector_bytes: u32, masked: bool) -> Target {
     Target {
         name: format!("test{vector_bytes}{}", if masked { "m" } else { "" }),
         arch: "x86_64".into(),
-        cpu: "generic".into(),
+        cpu: if vector_bytes == 64 && masked { "znver4" } else { "generic" }.into(),
         features: Vec::new(),
         vector_bytes,
         vector_registers: if vector_bytes >= 64 { 32 } else { 16 },
