@@ -4,11 +4,13 @@
 //! once, so that a weight vector is loaded once for all of them and an input vector that several windows share only once.
 //! Padding is stored around the input beforehand, so the windows have no bounds to check.
 
+mod depthwise;
+
 use std::collections::{HashMap, HashSet};
 
 use xlac_ir::dim::Dim;
 use xlac_ir::graph::{Graph, NodeId, ValueId};
-use xlac_ir::kernel::{Buf, Const, LoopHint, Pred, Val};
+use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, Val};
 use xlac_ir::ops::pool::PoolFn;
 use xlac_ir::ops::{Conv, Pool};
 use xlac_ir::DType;
@@ -53,14 +55,21 @@ struct Spec {
     weights: Option<Place>,
     /// For means: per spatial axis, the range of padded coordinates that count.
     bounds: Vec<(Dim, Dim)>,
+    /// Outputs per input channel.
+    multiple: i64,
 }
 
-/// True for convolutions with one input and one output channel per group and constant weights.
+/// True for convolutions with one input channel per group and constant weights, if their outputs per group fill vectors.
 pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
     let w = l.anchor(group).inputs[1];
-    let shape = &l.g.ty(w).shape;
-    let constant = l.g.weight(w).is_some() && l.g.ty(w).fixed_shape().is_some();
-    op.groups > 1 && shape[1].is(1) && shape[0].is(op.groups as i64) && constant && op.out.is_float()
+    let Some(shape) = l.g.ty(w).fixed_shape() else { return false };
+    let one_input = op.groups > 1 && shape[1] == 1 && l.g.weight(w).is_some() && op.out.is_float();
+    one_input && (shape[0] == op.groups || by_blocks(l, &shape) && l.target.lanes(op.out) as usize % (shape[0] / op.groups) == 0)
+}
+
+/// True if a convolution with weights of this shape is computed in blocks of pixels.
+fn by_blocks(l: &Lowering, weights: &[usize]) -> bool {
+    !l.target.is_gpu() && weights[2..].iter().product::<usize>() <= UNROLL
 }
 
 /// Lowers a depthwise convolution with its epilogue.
@@ -86,6 +95,7 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
         x,
         weights: Some(weights),
         bounds: Vec::new(),
+        multiple: (shape[0] / op.groups) as i64,
     };
     emit(l, group, spec)
 }
@@ -124,6 +134,7 @@ pub fn pool(l: &mut Lowering, group: &Group, op: &Pool) -> Result<(), CompileErr
         x: contract::padded_with(l, x, &op.before, &after, fill),
         weights: None,
         bounds: if plain { Vec::new() } else { bounds },
+        multiple: 1,
     };
     emit(l, group, spec)
 }
@@ -178,34 +189,50 @@ fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError>
     let dtype = l.g.ty(anchor).dtype;
     let sizes: Vec<Dim> = order.iter().map(|&a| group.space[a].clone()).collect();
     let positions: usize = spec.kernel.iter().product();
+    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
     let full = l.target.lanes(dtype);
     let outs: Vec<_> = exits.iter().map(|(v, p)| (*v, kb.write(p), p.dtype, strides(p))).collect();
     let unit = outs.iter().all(|o| o.3[rank - 1].is(1));
+    let lanes = if unit { map::fit_lanes(full, sizes.last(), l.target.masked_memory) } else { 1 };
+    let elements = Dim::product(&group.space);
+    let flops = &elements * &Dim::from(2 * positions + work as usize);
+    let traffic = &elements * &Dim::from(12i64);
+    let x = kb.read(&spec.x);
+    let w = spec.weights.as_ref().map(|w| kb.read(w));
+    let (acc, walk) = (dtype.compute(), l.walk());
+    let launch = |l: &mut Lowering, kb: Kb, tiles: Dim| {
+        let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
+        let loc = l.loc(group);
+        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
+    };
+    if let Some(w) = w.filter(|_| !walk.fine && positions <= UNROLL) {
+        let space = sizes[..rank - 1].to_vec();
+        let size = depthwise::block_size(l, &spec, (space[1..].iter().rev().nth(1), &space[rank - 2]), work);
+        let (channels, masked) = (sizes[rank - 1].clone(), walk.masked);
+        let b = depthwise::Block { g: l.g, anchor, acc, dtype, space, channels, x, w, leaves, outs, lanes, masked, size, spec };
+        let tiles = b.emit(&mut kb);
+        launch(l, kb, tiles);
+        return Ok(());
+    }
     let e = Emitter {
         g: l.g,
         anchor,
-        acc: dtype.compute(),
+        acc,
         dtype,
         rows: sizes[..rank - 2].to_vec(),
         pixels: sizes[rank - 2].clone(),
         channels: sizes[rank - 1].clone(),
-        x: kb.read(&spec.x),
-        w: spec.weights.as_ref().map(|w| kb.read(w)),
+        x,
+        w,
         leaves,
         outs,
-        lanes: if unit { map::fit_lanes(full, sizes.last(), l.target.masked_memory) } else { 1 },
-        walk: l.walk(),
+        lanes,
+        walk,
         width: width(l, &sizes[rank - 2], positions),
         spec,
     };
     let tiles = e.emit(&mut kb);
-    let elements = Dim::product(&group.space);
-    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
-    let flops = &elements * &Dim::from(2 * positions + work as usize);
-    let traffic = &elements * &Dim::from(12i64);
-    let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
-    let loc = l.loc(group);
-    l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
+    launch(l, kb, tiles);
     Ok(())
 }
 
@@ -359,7 +386,7 @@ impl Emitter<'_> {
     fn combine(&self, kb: &mut Kb, acc: Val, x: Val, w: Option<Val>) -> Val {
         match (self.spec.combine, w) {
             (Combine::Weighted, Some(w)) => kb.k.fma(x, w, acc),
-            (Combine::Max, _) => kb.k.bin(xlac_ir::kernel::BinOp::Max, acc, x),
+            (Combine::Max, _) => kb.k.bin(BinOp::Max, acc, x),
             _ => kb.k.add(acc, x),
         }
     }
@@ -467,7 +494,7 @@ impl Emitter<'_> {
             total = kb.k.mul(total, n);
         }
         let total = kb.k.convert(total, self.acc);
-        kb.k.bin(xlac_ir::kernel::BinOp::Div, acc, total)
+        kb.k.bin(BinOp::Div, acc, total)
     }
 
     /// Positions of a window along one axis that lie in `lo..hi`.
@@ -481,11 +508,11 @@ impl Emitter<'_> {
         let first = kb.max(first, zero);
         let first = kb.k.add_int(first, dilation - 1);
         let d = kb.k.int(dilation);
-        let first = kb.k.bin(xlac_ir::kernel::BinOp::Div, first, d);
+        let first = kb.k.bin(BinOp::Div, first, d);
         let end = kb.k.sub(hi, start);
         let end = kb.max(end, zero);
         let end = kb.k.add_int(end, dilation - 1);
-        let end = kb.k.bin(xlac_ir::kernel::BinOp::Div, end, d);
+        let end = kb.k.bin(BinOp::Div, end, d);
         let size = kb.k.int(self.spec.kernel[s] as i64);
         let end = kb.min(end, size);
         let n = kb.k.sub(end, first);

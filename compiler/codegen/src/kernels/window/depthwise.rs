@@ -1,0 +1,324 @@
+//! Depthwise convolution on processors: blocks of output pixels in registers, channels in the lanes.
+//!
+//! A tile task computes a few neighbouring rows of output pixels for a chunk of channels. It walks them in blocks of rows and
+//! columns that fit in registers, and for each block over the vectors of channels, so that memory is read along channels,
+//! which lie next to each other, from addresses a constant apart. An input vector is loaded once for all the outputs of a
+//! block that a row of it takes part in: the second-level cache, not the multipliers, would be the limit otherwise. Every
+//! output takes its terms in row-major order of the window, one fused multiply-add each, which both contracts want.
+//!
+//! Groups may have several outputs: the lanes are output channels then, and input vectors hold each channel as often.
+
+use super::*;
+
+/// Elementwise work per output vector from which blocks stay small: code for each of their outputs is written out.
+const HEAVY: u32 = 24;
+/// Outputs of a block then.
+const HEAVY_BLOCK: i64 = 8;
+/// Bytes of weights that a tile reads again for each block: half of a first-level cache.
+const WEIGHT_BYTES: i64 = 16 << 10;
+/// Tiles below which rows are cut into chunks of channels, so that there is work for every thread.
+const FEW_TILES: i64 = 16;
+
+/// Everything the loops need.
+pub(super) struct Block<'a> {
+    pub g: &'a Graph,
+    pub anchor: ValueId,
+    pub spec: Spec,
+    pub acc: DType,
+    pub dtype: DType,
+    /// Batch and spatial axes, in order.
+    pub space: Vec<Dim>,
+    pub channels: Dim,
+    pub x: Buf,
+    pub w: Buf,
+    pub leaves: HashMap<ValueId, Leaf>,
+    pub outs: Vec<Out>,
+    pub lanes: u32,
+    pub masked: bool,
+    /// Rows and columns of a block.
+    pub size: (i64, i64),
+}
+
+/// The outputs computed at once: the first row and column, and how many of each.
+#[derive(Clone, Copy)]
+struct Part {
+    at: (Val, Val),
+    size: (i64, i64),
+}
+
+/// A vector of output channels: the first, the lanes, and how many are valid.
+#[derive(Clone, Copy)]
+struct Lanes {
+    first: Val,
+    n: u32,
+    count: Option<Val>,
+}
+
+/// Rows and columns of the block of least estimated time per output.
+pub(super) fn block_size(l: &Lowering, spec: &Spec, sizes: (Option<&Dim>, &Dim), work: u32) -> (i64, i64) {
+    let last = spec.kernel.len() - 1;
+    let registers = i64::from(l.target.vector_registers) - 2;
+    let positions = spec.kernel.iter().product::<usize>() as i64;
+    let outer: i64 = spec.kernel[..last.saturating_sub(1)].iter().product::<usize>() as i64;
+    let (height, width) = (sizes.0.map_or(1, |d| hint(d).max(1)), hint(sizes.1).max(1));
+    let mut best = (f64::INFINITY, (1, 1));
+    for rows in 1..=height.min(4) {
+        for columns in 1..=width.min(12) {
+            let inputs = (reach(spec, last, columns), if last == 0 { 1 } else { reach(spec, last - 1, rows) });
+            let small = work < HEAVY || rows * columns <= HEAVY_BLOCK;
+            if rows * columns + inputs.0 + 2 > registers || !small {
+                continue;
+            }
+            let blocks = (height + rows - 1) / rows * ((width + columns - 1) / columns);
+            let adds = (rows * columns * positions) as f64;
+            let loads = (outer * inputs.0 * inputs.1) as f64;
+            // A load from the second-level cache takes as long as two multiply-adds, one from the first as long as one.
+            let time = adds.max(2.0 * loads).max(loads + (rows * positions) as f64) + 2.0 * (rows * columns) as f64 + 10.0;
+            let time = blocks as f64 * time;
+            if time < best.0 {
+                best = (time, (rows, columns));
+            }
+        }
+    }
+    best.1
+}
+
+/// Input positions along a spatial axis that `n` outputs read, those between them included.
+fn reach(spec: &Spec, axis: usize, n: i64) -> i64 {
+    (n - 1) * spec.strides[axis] as i64 + (spec.kernel[axis] as i64 - 1) * spec.dilations[axis] as i64 + 1
+}
+
+impl Block<'_> {
+    /// Emits the whole kernel; returns the number of tiles.
+    pub(super) fn emit(&self, kb: &mut Kb) -> Dim {
+        let (outer, rows) = self.split();
+        let row_blocks = rows.map_or(Dim::ONE, |n| n.ceil_div(&Dim::from(self.size.0)));
+        let chunk = self.chunk(&(&Dim::product(outer) * &row_blocks));
+        let chunks = self.channels.ceil_div(&Dim::from(chunk));
+        let grid = [outer, &[chunks, row_blocks]].concat();
+        let number = kb.k.tile();
+        let mut index = kb.unflatten(number, &grid);
+        let row = index.pop().expect("a block of rows");
+        let part = index.pop().expect("a chunk of channels");
+        let row = kb.k.mul_int(row, self.size.0);
+        let from = kb.k.mul_int(part, chunk);
+        let channels = kb.dim(&self.channels);
+        let to = kb.k.add_int(from, chunk);
+        let to = kb.min(to, channels);
+        self.rows(kb, &index, row, (from, to));
+        Dim::product(&grid)
+    }
+
+    /// Axes that tiles number, and the axis of rows if there is more than one spatial axis.
+    fn split(&self) -> (&[Dim], Option<&Dim>) {
+        let (_, outer) = self.space.split_last().expect("a spatial axis");
+        match outer {
+            [_] => (outer, None),
+            [outer @ .., rows] => (outer, Some(rows)),
+            [] => unreachable!("there is a batch axis"),
+        }
+    }
+
+    /// Channels a tile computes.
+    fn chunk(&self, tiles: &Dim) -> i64 {
+        let lanes = i64::from(self.lanes);
+        let positions = self.spec.kernel.iter().product::<usize>() as i64;
+        let channels = hint(&self.channels).max(1);
+        let fits = WEIGHT_BYTES / (positions * self.acc.size() as i64);
+        let most = channels / (FEW_TILES / hint(tiles).max(1)).max(1);
+        let vectors = fits.min(most).max(4 * lanes).min(channels).max(1);
+        // Chunks of about the same size.
+        let chunks = (channels + vectors - 1) / vectors;
+        ((channels + chunks - 1) / chunks + lanes - 1) / lanes * lanes
+    }
+
+    /// A block of rows from `row` on, for a range of channels.
+    fn rows(&self, kb: &mut Kb, outer: &[Val], row: Val, channels: (Val, Val)) {
+        let (_, rows) = self.split();
+        let one = Dim::ONE;
+        let (rows, columns) = (rows.unwrap_or(&one), self.space.last().expect("a spatial axis"));
+        let fits = |d: &Dim, n: i64| n == 1 || d.as_const().is_some_and(|d| d >= n);
+        if fits(rows, self.size.0) && fits(columns, self.size.1) {
+            self.blocks(kb, outer, row, (rows, columns), channels);
+            return;
+        }
+        let (height, width) = (kb.dim(rows), kb.dim(columns));
+        let (least_rows, least_columns) = (kb.k.int(self.size.0), kb.k.int(self.size.1));
+        let high = kb.k.cmp(Pred::Ge, height, least_rows);
+        let wide = kb.k.cmp(Pred::Ge, width, least_columns);
+        let enough = kb.k.bin(BinOp::And, high, wide);
+        let mut open = kb.k.begin_if(enough);
+        self.blocks(kb, outer, row, (rows, columns), channels);
+        kb.k.begin_else(&mut open, &[]);
+        let zero = kb.k.int(0);
+        let end = kb.k.add_int(row, self.size.0);
+        let end = kb.min(end, height);
+        let each_row = kb.k.begin_for((row, end, 1), &[], LoopHint::Plain);
+        let each = kb.k.begin_for((zero, width, 1), &[], LoopHint::Plain);
+        self.channels(kb, outer, Part { at: (each_row.var, each.var), size: (1, 1) }, channels);
+        kb.k.end_for(each, &[]);
+        kb.k.end_for(each_row, &[]);
+        kb.k.end_if(open, &[]);
+    }
+
+    /// Whole blocks: the last ones overlap those before them.
+    fn blocks(&self, kb: &mut Kb, outer: &[Val], row: Val, (rows, columns): (&Dim, &Dim), channels: (Val, Val)) {
+        let (height, width, zero) = (kb.dim(rows), kb.dim(columns), kb.k.int(0));
+        let limit = kb.k.add_int(height, -self.size.0);
+        let row = kb.min(row, limit);
+        let limit = kb.k.add_int(width, -self.size.1);
+        let open = kb.k.begin_for((zero, width, self.size.1), &[], LoopHint::Plain);
+        let column = kb.min(open.var, limit);
+        self.channels(kb, outer, Part { at: (row, column), size: self.size }, channels);
+        kb.k.end_for(open, &[]);
+    }
+
+    /// One block for every vector of a range of channels.
+    fn channels(&self, kb: &mut Kb, outer: &[Val], part: Part, (from, to): (Val, Val)) {
+        let exact = self.channels.as_const().is_some_and(|c| c % i64::from(self.lanes) == 0);
+        map::vector_loop(kb, (from, to, exact), self.lanes, self.masked, |kb, first, n, count| {
+            let lanes = Lanes { first, n, count };
+            let accs = self.sums(kb, outer, part, lanes);
+            self.finish(kb, outer, part, lanes, &accs);
+        });
+    }
+
+    /// The sums of a block, row by row.
+    fn sums(&self, kb: &mut Kb, outer: &[Val], part: Part, lanes: Lanes) -> Vec<Val> {
+        let spatial = self.spec.kernel.len();
+        let base = self.base(kb, outer, part, lanes);
+        let mut accs = vec![kb.k.splat_const(Const::number(self.acc, 0.0), lanes.n); (part.size.0 * part.size.1) as usize];
+        if spatial == 1 {
+            self.input_row(kb, base, &[(0, 0)], part.size.1, lanes, &mut accs);
+            return accs;
+        }
+        let (height, step, dilation) = (self.spec.kernel[spatial - 2] as i64, self.spec.strides[spatial - 2] as i64, self.spec.dilations[spatial - 2] as i64);
+        let outermost = self.spec.kernel[..spatial - 2].to_vec();
+        let mut first = 0;
+        xlac_ir::tensor::for_each_index(&outermost, |index| {
+            let mut plane = base;
+            for (axis, &k) in index.iter().enumerate() {
+                plane = self.along(kb, plane, axis, (k * self.spec.dilations[axis]) as i64);
+            }
+            for row in 0..(part.size.0 - 1) * step + (height - 1) * dilation + 1 {
+                // Output rows this input row takes part in, and the position of the window's row it is to them.
+                let users: Vec<(i64, i64)> = (0..part.size.0)
+                    .filter(|o| (row - o * step) % dilation == 0 && (0..height).contains(&((row - o * step) / dilation)) && row >= o * step)
+                    .map(|o| (o, first + (row - o * step) / dilation * self.spec.kernel[spatial - 1] as i64))
+                    .collect();
+                if !users.is_empty() {
+                    let at = self.along(kb, plane, spatial - 2, row);
+                    self.input_row(kb, at, &users, part.size.1, lanes, &mut accs);
+                }
+            }
+            first += height * self.spec.kernel[spatial - 1] as i64;
+        });
+        accs
+    }
+
+    /// Adds the products of an input row to the output rows that use it: `(output row, first position of the window)`.
+    fn input_row(&self, kb: &mut Kb, at: Val, users: &[(i64, i64)], width: i64, lanes: Lanes, accs: &mut [Val]) {
+        let last = self.spec.kernel.len() - 1;
+        let (step, dilation) = (self.spec.strides[last] as i64, self.spec.dilations[last] as i64);
+        let mut columns: HashMap<i64, Val> = HashMap::new();
+        for k in 0..self.spec.kernel[last] as i64 {
+            for t in 0..width {
+                let column = t * step + k * dilation;
+                if let std::collections::hash_map::Entry::Vacant(slot) = columns.entry(column) {
+                    let at = self.along(kb, at, last, column);
+                    slot.insert(self.input(kb, at, lanes));
+                }
+            }
+            for &(row, first) in users {
+                let w = self.weight(kb, first + k, lanes);
+                for t in 0..width {
+                    let acc = &mut accs[(row * width + t) as usize];
+                    *acc = kb.k.fma(columns[&(t * step + k * dilation)], w, *acc);
+                }
+            }
+        }
+    }
+
+    /// Address of the first input element of a block.
+    fn base(&self, kb: &mut Kb, outer: &[Val], part: Part, lanes: Lanes) -> Val {
+        let s = &self.spec.x.view.strides;
+        let spatial = self.spec.kernel.len();
+        let mut strides = vec![s[0].clone()];
+        strides.extend((0..spatial).map(|i| &s[2 + i] * &Dim::from(self.spec.strides[i])));
+        strides.push(s[1].clone());
+        let group = self.group(kb, lanes.first);
+        let index = [&self.pixel(outer, part.at)[..], &[group]].concat();
+        kb.address(&index, &strides)
+    }
+
+    /// Index of a pixel: without rows there is one spatial axis only.
+    fn pixel(&self, outer: &[Val], (row, column): (Val, Val)) -> Vec<Val> {
+        if self.spec.kernel.len() == 1 { [outer, &[column]].concat() } else { [outer, &[row, column]].concat() }
+    }
+
+    /// The group of an output channel.
+    fn group(&self, kb: &mut Kb, channel: Val) -> Val {
+        if self.spec.multiple == 1 {
+            return channel;
+        }
+        let multiple = kb.k.int(self.spec.multiple);
+        kb.k.bin(BinOp::Div, channel, multiple)
+    }
+
+    /// An address `n` input elements further along a spatial axis.
+    fn along(&self, kb: &mut Kb, at: Val, axis: usize, n: i64) -> Val {
+        let stride = kb.dim(&self.spec.x.view.strides[2 + axis]);
+        let shift = kb.k.mul_int(stride, n);
+        kb.k.add(at, shift)
+    }
+
+    /// Input elements for a vector of output channels.
+    fn input(&self, kb: &mut Kb, at: Val, lanes: Lanes) -> Val {
+        if lanes.n == 1 {
+            let x = kb.k.load(self.x, at, 0, 1, None);
+            return kb.k.convert(x, self.acc);
+        }
+        let stride = kb.dim(&self.spec.x.view.strides[1]);
+        let count = lanes.count.map(|n| self.group(kb, n));
+        let x = kb.k.load_strided(self.x, at, stride, lanes.n / self.spec.multiple as u32, count);
+        let x = kb.k.convert(x, self.acc);
+        repeat(kb, x, self.spec.multiple as u32)
+    }
+
+    fn weight(&self, kb: &mut Kb, position: i64, lanes: Lanes) -> Val {
+        let channels = kb.dim(&self.channels);
+        let row = kb.k.mul_int(channels, position);
+        let at = kb.k.add(lanes.first, row);
+        kb.k.load(self.w, at, 0, lanes.n, lanes.count)
+    }
+
+    /// Stores the results of a block.
+    fn finish(&self, kb: &mut Kb, outer: &[Val], part: Part, lanes: Lanes, accs: &[Val]) {
+        let (_, width) = part.size;
+        for (i, &acc) in accs.iter().enumerate() {
+            let i = i as i64;
+            let at = (kb.k.add_int(part.at.0, i / width), kb.k.add_int(part.at.1, i % width));
+            let index = [&self.pixel(outer, at)[..], &[lanes.first]].concat();
+            let known = HashMap::from([(self.anchor, kb.k.convert(acc, self.dtype))]);
+            let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes: lanes.n, count: lanes.count, known };
+            point.store(kb, &self.outs);
+        }
+    }
+}
+
+/// Every lane `times` times in a row.
+fn repeat(kb: &mut Kb, x: Val, times: u32) -> Val {
+    if times == 1 {
+        return x;
+    }
+    let mut parts: Vec<Val> = (0..kb.k.ty(x).lanes)
+        .map(|lane| {
+            let one = kb.k.extract(x, lane);
+            kb.k.widen(one, times)
+        })
+        .collect();
+    while parts.len() > 1 {
+        parts = parts.chunks(2).map(|pair| if let [a, b] = *pair { kb.k.concat(a, b) } else { pair[0] }).collect();
+    }
+    parts[0]
+}
