@@ -74,6 +74,63 @@ fn convolutions() {
 }
 
 #[test]
+fn depthwise_convolutions() {
+    let conv = |s: &str, b: &str, d: &str, g: usize| {
+        format!("conv OPERANDS {{strides = [{s}], before = [{b}], after = [{b}], dilations = [{d}], groups = {g}, out = TYPE}}")
+    };
+    for (x, w, op, y) in [
+        // Blocks of rows and columns that do and do not divide the image; tails of channels.
+        ("1, 32, 9, 14", "32, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 32), "1, 32, 9, 14"),
+        ("2, 20, 11, 13", "20, 1, 5, 5", conv("1, 1", "2, 2", "1, 1", 20), "2, 20, 11, 13"),
+        ("1, 19, 12, 11", "19, 1, 3, 5", conv("2, 1", "1, 2", "1, 1", 19), "1, 19, 6, 11"),
+        // Dilation: rows between those that a window reads, and rows that belong to every second output row.
+        ("1, 16, 12, 12", "16, 1, 3, 3", conv("1, 1", "2, 2", "2, 2", 16), "1, 16, 12, 12"),
+        ("1, 9, 12, 12", "9, 1, 2, 3", conv("2, 1", "0, 3", "3, 3", 9), "1, 9, 5, 12"),
+        // Strides beyond the window leave rows and columns unread.
+        ("1, 8, 13, 13", "8, 1, 2, 2", conv("3, 3", "0, 0", "1, 1", 8), "1, 8, 4, 4"),
+        // Images of unknown size, below and above that of a block.
+        ("N, 24, T, T", "24, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 24), "N, 24, T, T"),
+        ("N, 5, 7, T", "5, 1, 1, 3", conv("1, 1", "0, 1", "1, 1", 5), "N, 5, 7, T"),
+        // Chunks of channels.
+        ("1, 200, 3, 3", "200, 1, 5, 5", conv("1, 1", "2, 2", "1, 1", 200), "1, 200, 3, 3"),
+        // Several outputs per group, with whole and partial vectors, and too many or too few for them.
+        ("1, 10, 6, 7", "40, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 10), "1, 40, 6, 7"),
+        ("N, 16, 5, T", "32, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 16), "N, 32, 5, T"),
+        ("1, 3, 8, 8", "24, 1, 3, 3", conv("2, 2", "1, 1", "1, 1", 3), "1, 24, 4, 4"),
+        ("1, 4, 5, 5", "12, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 4), "1, 12, 5, 5"),
+        ("1, 2, 5, 5", "64, 1, 3, 3", conv("1, 1", "1, 1", "1, 1", 2), "1, 64, 5, 5"),
+        // One and three spatial axes.
+        ("2, 18, 21", "18, 1, 5", conv("1", "2", "1", 18), "2, 18, 21"),
+        ("1, 6, 4, 5, 6", "12, 1, 2, 3, 3", conv("1, 2, 1", "0, 1, 1", "2, 1, 1", 6), "1, 12, 2, 3, 6"),
+    ] {
+        let channels = y.split(", ").nth(1).expect("channels");
+        let ones = vec!["1"; y.split(", ").count() - 2].join(", ");
+        let typed = |t: &str| op.replace("TYPE", t);
+        let bias = format!("f32[{channels}, {ones}]");
+        check(&with_epilogue(&format!("f32[{x}]"), &format!("f32[{w}]"), &bias, &typed("f32"), &format!("f32[{y}]")), SIZES);
+        for t in ["f16", "f64"] {
+            let mut g = Graph::new();
+            g.input("x", &format!("{t}[{x}]"));
+            g.weight("w", &format!("{t}[{w}]"));
+            g.line(&format!("%y = {} : {t}[{y}]", typed(t).replacen("OPERANDS", "%x, %w", 1)));
+            check(&g.finish("%y"), SIZES);
+        }
+    }
+}
+
+#[test]
+fn results_of_a_few_vectors() {
+    // Columns that fill halves of vectors, or a part of one.
+    for columns in [3, 9, 24, 40, 72] {
+        for (x, w, y) in [("1, 5, 17, 6", "5, 3, 3", "15, 4"), ("1, 4, N, 9", "4, 1, 1", "N, 9")] {
+            let op = "conv OPERANDS {strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32}";
+            let (w, y) = (format!("f32[{columns}, {w}]"), format!("f32[1, {columns}, {y}]"));
+            check(&with_epilogue(&format!("f32[{x}]"), &w, &format!("f32[{columns}, 1, 1]"), op, &y), SIZES);
+        }
+    }
+}
+
+#[test]
 fn negative_padding_cuts() {
     let attrs = "{strides = [1, 1], before = [-1, 1], after = [0, -2], dilations = [1, 1], groups = 1, out = f32}";
     one("conv", &["f32[1, 3, 8, 7]".into(), "f32[5, 3, 3, 3]".into()], attrs, "f32[1, 5, 5, 4]");
