@@ -1,4 +1,5 @@
-//! Windows over spatial axes, channels in the lanes: pooling and depthwise convolution.
+//! Windows over spatial axes, channels in the lanes: pooling, and depthwise convolution on GPUs or with large windows; others
+//! are computed in blocks ([`depthwise`]).
 //!
 //! A tile task computes rows of output pixels. For a block of channels, a few neighbouring pixels are kept in registers at
 //! once, so that a weight vector is loaded once for all of them and an input vector that several windows share only once.
@@ -6,13 +7,15 @@
 
 mod depthwise;
 
+pub use depthwise::{depthwise, is_depthwise};
+
 use std::collections::{HashMap, HashSet};
 
 use xlac_ir::dim::Dim;
 use xlac_ir::graph::{Graph, NodeId, ValueId};
 use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, Val};
 use xlac_ir::ops::pool::PoolFn;
-use xlac_ir::ops::{Conv, Pool};
+use xlac_ir::ops::Pool;
 use xlac_ir::DType;
 
 use crate::CompileError;
@@ -22,9 +25,6 @@ use crate::kb::{Kb, Place};
 use crate::kernels::{contract, map};
 use crate::lower::{Cost, Lowering};
 use crate::memory::hint;
-use crate::pack::{Blob, Pack, Strided};
-use crate::plan::Storage;
-use crate::view::View;
 
 /// Window positions up to which a window is unrolled.
 const UNROLL: usize = 64;
@@ -57,47 +57,6 @@ struct Spec {
     bounds: Vec<(Dim, Dim)>,
     /// Outputs per input channel.
     multiple: i64,
-}
-
-/// True for convolutions with one input channel per group and constant weights, if their outputs per group fill vectors.
-pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
-    let w = l.anchor(group).inputs[1];
-    let Some(shape) = l.g.ty(w).fixed_shape() else { return false };
-    let one_input = op.groups > 1 && shape[1] == 1 && l.g.weight(w).is_some() && op.out.is_float();
-    one_input && (shape[0] == op.groups || by_blocks(l, &shape) && l.target.lanes(op.out) as usize % (shape[0] / op.groups) == 0)
-}
-
-/// True if a convolution with weights of this shape is computed in blocks of pixels.
-fn by_blocks(l: &Lowering, weights: &[usize]) -> bool {
-    !l.target.is_gpu() && weights[2..].iter().product::<usize>() <= UNROLL
-}
-
-/// Lowers a depthwise convolution with its epilogue.
-pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
-    let node = l.anchor(group);
-    let shape = l.g.ty(node.inputs[1]).fixed_shape().expect("constant weights have a fixed shape");
-    let x = contract::padded(l, node.inputs[0], &op.before, &op.after);
-    let plain = l.access(node.inputs[1]);
-    let Storage::Blob(index) = l.plan.buffers[plain.buffer.0 as usize].storage else {
-        unreachable!("weights are constant data")
-    };
-    let source = l.plan.blobs[index as usize].source.clone();
-    let kernel = shape[2..].to_vec();
-    let positions: usize = kernel.iter().product();
-    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limit: None };
-    let buffer = l.blob(Blob { source, pack: Pack::Strided(pack), dtype: op.out.compute() });
-    let weights = Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: op.out.compute() };
-    let spec = Spec {
-        combine: Combine::Weighted,
-        kernel,
-        strides: op.strides.clone(),
-        dilations: op.dilations.clone(),
-        x,
-        weights: Some(weights),
-        bounds: Vec::new(),
-        multiple: (shape[0] / op.groups) as i64,
-    };
-    emit(l, group, spec)
 }
 
 /// Lowers a pooling window with its epilogue.
@@ -175,17 +134,8 @@ fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError>
     let order: Vec<usize> = std::iter::once(0).chain(2..rank).chain([1]).collect();
     let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
     let mut kb = Kb::new(&l.name(group));
-    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
-    for v in map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor) {
-        let leaf = match l.const_leaf(v) {
-            Some(leaf) => leaf,
-            None => {
-                let place = l.leaf_view(v, &group.space);
-                Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
-            }
-        };
-        leaves.insert(v, leaf);
-    }
+    let operands = map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor);
+    let leaves: HashMap<ValueId, Leaf> = operands.map(|v| (v, leaf(l, &mut kb, v, group, &strides))).collect();
     let dtype = l.g.ty(anchor).dtype;
     let sizes: Vec<Dim> = order.iter().map(|&a| group.space[a].clone()).collect();
     let positions: usize = spec.kernel.iter().product();
@@ -234,6 +184,14 @@ fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError>
     let tiles = e.emit(&mut kb);
     launch(l, kb, tiles);
     Ok(())
+}
+
+/// An operand of the epilogue.
+fn leaf(l: &mut Lowering, kb: &mut Kb, v: ValueId, group: &Group, strides: &impl Fn(&Place) -> Vec<Dim>) -> Leaf {
+    l.const_leaf(v).unwrap_or_else(|| {
+        let place = l.leaf_view(v, &group.space);
+        Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
+    })
 }
 
 /// Pixels kept in registers: few enough to fit, and dividing the row with little waste.

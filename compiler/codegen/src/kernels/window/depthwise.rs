@@ -8,7 +8,14 @@
 //!
 //! Groups may have several outputs: the lanes are output channels then, and input vectors hold each channel as often.
 
+use std::collections::hash_map::Entry;
+
+use xlac_ir::ops::Conv;
+
 use super::*;
+use crate::pack::{Blob, Pack, Strided};
+use crate::plan::Storage;
+use crate::view::View;
 
 /// Elementwise work per output vector from which blocks stay small: code for each of their outputs is written out.
 const HEAVY: u32 = 24;
@@ -18,6 +25,47 @@ const HEAVY_BLOCK: i64 = 8;
 const WEIGHT_BYTES: i64 = 16 << 10;
 /// Tiles below which rows are cut into chunks of channels, so that there is work for every thread.
 const FEW_TILES: i64 = 16;
+
+/// True for convolutions with one input channel per group and constant weights, if their outputs per group fill vectors.
+pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
+    let w = l.anchor(group).inputs[1];
+    let Some(shape) = l.g.ty(w).fixed_shape() else { return false };
+    let one_input = op.groups > 1 && shape[1] == 1 && l.g.weight(w).is_some() && op.out.is_float();
+    one_input && (shape[0] == op.groups || by_blocks(l, &shape) && l.target.lanes(op.out) as usize % (shape[0] / op.groups) == 0)
+}
+
+/// True if a convolution with weights of this shape is computed in blocks of pixels.
+fn by_blocks(l: &Lowering, weights: &[usize]) -> bool {
+    !l.target.is_gpu() && weights[2..].iter().product::<usize>() <= UNROLL
+}
+
+/// Lowers a depthwise convolution with its epilogue.
+pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
+    let node = l.anchor(group);
+    let shape = l.g.ty(node.inputs[1]).fixed_shape().expect("constant weights have a fixed shape");
+    let x = contract::padded(l, node.inputs[0], &op.before, &op.after);
+    let plain = l.access(node.inputs[1]);
+    let Storage::Blob(index) = l.plan.buffers[plain.buffer.0 as usize].storage else {
+        unreachable!("weights are constant data")
+    };
+    let source = l.plan.blobs[index as usize].source.clone();
+    let kernel = shape[2..].to_vec();
+    let positions: usize = kernel.iter().product();
+    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limit: None };
+    let buffer = l.blob(Blob { source, pack: Pack::Strided(pack), dtype: op.out.compute() });
+    let weights = Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: op.out.compute() };
+    let spec = Spec {
+        combine: Combine::Weighted,
+        kernel,
+        strides: op.strides.clone(),
+        dilations: op.dilations.clone(),
+        x,
+        weights: Some(weights),
+        bounds: Vec::new(),
+        multiple: (shape[0] / op.groups) as i64,
+    };
+    emit(l, group, spec)
+}
 
 /// Everything the loops need.
 pub(super) struct Block<'a> {
@@ -64,14 +112,16 @@ pub(super) fn block_size(l: &Lowering, spec: &Spec, sizes: (Option<&Dim>, &Dim),
     let mut best = (f64::INFINITY, (1, 1));
     for rows in 1..=height.min(4) {
         for columns in 1..=width.min(12) {
-            let inputs = (reach(spec, last, columns), if last == 0 { 1 } else { reach(spec, last - 1, rows) });
+            let (across, down) = (inputs(spec, last, columns), if last == 0 { 1 } else { inputs(spec, last - 1, rows) });
+            // Columns that no two outputs share are not kept.
+            let live = if across == columns * spec.kernel[last] as i64 { columns } else { across };
             let small = work < HEAVY || rows * columns <= HEAVY_BLOCK;
-            if rows * columns + inputs.0 + 2 > registers || !small {
+            if rows * columns + live + 2 > registers || !small {
                 continue;
             }
             let blocks = (height + rows - 1) / rows * ((width + columns - 1) / columns);
             let adds = (rows * columns * positions) as f64;
-            let loads = (outer * inputs.0 * inputs.1) as f64;
+            let loads = (outer * across * down) as f64;
             // A load from the second-level cache takes as long as two multiply-adds, one from the first as long as one.
             let time = adds.max(2.0 * loads).max(loads + (rows * positions) as f64) + 2.0 * (rows * columns) as f64 + 10.0;
             let time = blocks as f64 * time;
@@ -83,9 +133,10 @@ pub(super) fn block_size(l: &Lowering, spec: &Spec, sizes: (Option<&Dim>, &Dim),
     best.1
 }
 
-/// Input positions along a spatial axis that `n` outputs read, those between them included.
-fn reach(spec: &Spec, axis: usize, n: i64) -> i64 {
-    (n - 1) * spec.strides[axis] as i64 + (spec.kernel[axis] as i64 - 1) * spec.dilations[axis] as i64 + 1
+/// Input positions along a spatial axis that `n` neighbouring outputs read.
+fn inputs(spec: &Spec, axis: usize, n: i64) -> i64 {
+    let window = |t: i64| (0..spec.kernel[axis]).map(move |k| t * spec.strides[axis] as i64 + (k * spec.dilations[axis]) as i64);
+    (0..n).flat_map(window).collect::<HashSet<i64>>().len() as i64
 }
 
 impl Block<'_> {
@@ -192,7 +243,8 @@ impl Block<'_> {
             self.input_row(kb, base, &[(0, 0)], part.size.1, lanes, &mut accs);
             return accs;
         }
-        let (height, step, dilation) = (self.spec.kernel[spatial - 2] as i64, self.spec.strides[spatial - 2] as i64, self.spec.dilations[spatial - 2] as i64);
+        let (height, width) = (self.spec.kernel[spatial - 2] as i64, self.spec.kernel[spatial - 1] as i64);
+        let (step, dilation) = (self.spec.strides[spatial - 2] as i64, self.spec.dilations[spatial - 2] as i64);
         let outermost = self.spec.kernel[..spatial - 2].to_vec();
         let mut first = 0;
         xlac_ir::tensor::for_each_index(&outermost, |index| {
@@ -201,17 +253,18 @@ impl Block<'_> {
                 plane = self.along(kb, plane, axis, (k * self.spec.dilations[axis]) as i64);
             }
             for row in 0..(part.size.0 - 1) * step + (height - 1) * dilation + 1 {
-                // Output rows this input row takes part in, and the position of the window's row it is to them.
+                // Output rows this input row takes part in, and where the window's row it is to them begins.
+                let into = |o: i64| (row - o * step) / dilation;
                 let users: Vec<(i64, i64)> = (0..part.size.0)
-                    .filter(|o| (row - o * step) % dilation == 0 && (0..height).contains(&((row - o * step) / dilation)) && row >= o * step)
-                    .map(|o| (o, first + (row - o * step) / dilation * self.spec.kernel[spatial - 1] as i64))
+                    .filter(|&o| (row - o * step) % dilation == 0 && (0..height).contains(&into(o)))
+                    .map(|o| (o, first + into(o) * width))
                     .collect();
                 if !users.is_empty() {
                     let at = self.along(kb, plane, spatial - 2, row);
                     self.input_row(kb, at, &users, part.size.1, lanes, &mut accs);
                 }
             }
-            first += height * self.spec.kernel[spatial - 1] as i64;
+            first += height * width;
         });
         accs
     }
@@ -224,7 +277,7 @@ impl Block<'_> {
         for k in 0..self.spec.kernel[last] as i64 {
             for t in 0..width {
                 let column = t * step + k * dilation;
-                if let std::collections::hash_map::Entry::Vacant(slot) = columns.entry(column) {
+                if let Entry::Vacant(slot) = columns.entry(column) {
                     let at = self.along(kb, at, last, column);
                     slot.insert(self.input(kb, at, lanes));
                 }
