@@ -419,7 +419,8 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile
     let k = k.as_const().unwrap_or(256).max(1) as f64;
     // Narrow results do not fill a vector.
     let lanes = if n < i64::from(full) { (n as u32).next_power_of_two() } else { full };
-    let mut vectors = vec![(lanes, 1.0)];
+    // Two multiply-adds a cycle; counted as one where vectors are so wide that loads keep up with it.
+    let mut vectors = vec![(lanes, if l.target.vector_bytes >= 64 { 1.0 } else { 0.5 })];
     if lanes == full && l.target.halves_are_twice_as_fast() {
         vectors.push((full / 2, 0.5));
     }
