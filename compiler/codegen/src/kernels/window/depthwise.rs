@@ -31,7 +31,8 @@ pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
     let w = l.anchor(group).inputs[1];
     let Some(shape) = l.g.ty(w).fixed_shape() else { return false };
     let one_input = op.groups > 1 && shape[1] == 1 && l.g.weight(w).is_some() && op.out.is_float();
-    one_input && (shape[0] == op.groups || by_blocks(l, &shape) && l.target.lanes(op.out) as usize % (shape[0] / op.groups) == 0)
+    let multiple = shape[0] / op.groups.max(1);
+    one_input && (multiple == 1 || by_blocks(l, &shape) && (l.target.lanes(op.out) as usize).is_multiple_of(multiple))
 }
 
 /// True if a convolution with weights of this shape is computed in blocks of pixels.
