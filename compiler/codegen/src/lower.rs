@@ -202,9 +202,9 @@ impl<'a> Lowering<'a> {
         groups.iter().try_for_each(|group| self.group(group))
     }
 
-    /// The attentions of a region that have a kernel: it reorders sums, and needs teams of threads.
+    /// The attentions of a region that have a kernel: it reorders sums.
     fn attentions(&self, region: RegionId) -> Vec<Attention> {
-        if self.exact() || !self.target.is_gpu() {
+        if self.exact() {
             return Vec::new();
         }
         attention::find(self.g, region, &self.users, &self.escaping)

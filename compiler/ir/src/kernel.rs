@@ -139,6 +139,16 @@ pub enum Stmt {
         /// i64 scalar: number of leading lanes to store; none means all.
         count: Option<Val>,
     },
+    /// Says that the cache line of element `index + offset` will be read soon. It does nothing else, wherever that is: the
+    /// element need not exist.
+    Prefetch {
+        /// What will be read.
+        buf: Buf,
+        /// i64 scalar, in elements.
+        index: Val,
+        /// Constant part of the index.
+        offset: i64,
+    },
     /// Counts `var` from `lo` below `hi` by `step`, carrying values from trip to trip.
     For(Box<For>),
     /// Chooses one of two blocks by a scalar bool.

@@ -181,6 +181,8 @@ impl<'a> Emitter<'a> {
         match stmt {
             Stmt::Let(v, instr) => self.define(*v, instr),
             Stmt::Store { buf, index, offset, value, count } => self.store(*buf, *index, *offset, *value, *count),
+            // Cranelift has no such instruction.
+            Stmt::Prefetch { .. } => Ok(()),
             Stmt::For(f) => {
                 self.flush()?;
                 self.emit_for(f)

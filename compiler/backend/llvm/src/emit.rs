@@ -206,6 +206,10 @@ impl<'a> Emitter<'a> {
         block.0.iter().try_for_each(|s| match s {
             Stmt::Let(v, instr) => self.instr(*v, instr),
             Stmt::Store { buf, index, offset, value, count } => self.store(*buf, (*index, *offset), *value, *count),
+            Stmt::Prefetch { buf, index, offset } => {
+                self.prefetch(*buf, (*index, *offset));
+                Ok(())
+            }
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {

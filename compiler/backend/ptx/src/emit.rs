@@ -294,6 +294,8 @@ impl Emitter<'_> {
                 self.store(*buf, (*index, *offset), *value, *count);
                 Ok(())
             }
+            // Kernels for GPUs copy ahead instead.
+            Stmt::Prefetch { .. } => Ok(()),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {

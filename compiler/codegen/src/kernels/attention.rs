@@ -9,13 +9,15 @@
 //! o' = o exp(m - m') + sum exp(s - m') v
 //! ```
 //!
-//! and at the end `o / h(l)`, hidden rows, and the elementwise epilogue. Two schedules: `warps` multiplies matrices with
+//! and at the end `o / h(l)`, hidden rows, and the elementwise epilogue. That is for GPUs; on processors `cores` keeps all
+//! scores of a few queries in scratch memory. Two schedules: `warps` multiplies matrices with
 //! tensor cores, limited by them; `lanes`, for few queries and for f64, takes dot products, limited by reading the keys
 //! and values once. A kernel whose number of queries is not known has both and chooses when it runs.
 //!
 //! Scores and weights of narrow floats stay f32 but where a cast asks for rounding. Infinite elements of f32 operands
 //! give NaN on tensor cores, which see them in parts.
 
+mod cores;
 mod exp;
 mod lanes;
 mod logits;
@@ -98,6 +100,14 @@ pub fn lower(l: &mut Lowering, group: &Group, a: &Attention) -> Result<(), Compi
     }
     let mut kb = Kb::new("attention");
     let b = gather(l, &mut kb, group, a, &exits);
+    if !l.target.is_gpu() {
+        let tile = tile(&mut kb, a, cores::CHUNK);
+        b.cores(&mut kb, cores::Registers::new(l, &b), &tile);
+        let tiles = &Dim::product(&a.batch) * &a.n_queries.ceil_div(&Dim::from(cores::CHUNK));
+        let (cost, loc) = (cost(&b, &tiles), l.loc(group));
+        l.launch(kb, tiles, cost, &loc);
+        return Ok(());
+    }
     let few = a.n_queries.as_const().map(|n| n <= FEW);
     let shape = warps::shape(l, &b).filter(|_| few != Some(true));
     let rows = match shape {

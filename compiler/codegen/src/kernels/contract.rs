@@ -12,6 +12,7 @@
 //!
 //! All this is for CPUs; on GPUs the common form is computed by the kernels of `gpu`.
 
+mod blocks;
 mod gpu;
 mod micro;
 mod padding;
@@ -227,6 +228,9 @@ struct Emitter<'a> {
     spill: Option<Buf>,
     /// Scratch memory for totals, if long sums are split into chains.
     totals: Option<Buf>,
+    /// Most rows of a tile task, if its panels are walked in blocks of terms.
+    block_rows: Option<i64>,
+    exact: bool,
     unroll: u32,
 }
 
@@ -322,7 +326,8 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let spill = (work > INLINE_EPILOGUE && tile.mr > 1)
         .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let long = hint(&k_total) >= 2 * CHAIN && c.acc.is_float() && !l.exact();
-    let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
+    let block_rows = block_rows(l, &k, &rows, tile, c.acc);
+    let totals = (long && block_rows.is_none()).then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let e = Emitter {
         g: l.g,
         anchor,
@@ -341,6 +346,8 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         outs,
         spill,
         totals,
+        block_rows,
+        exact: l.exact(),
         unroll: unroll(l, tile),
     };
     let elements = Dim::product(c.axes.iter().map(|x| &x.size));
@@ -364,6 +371,16 @@ fn unroll(l: &Lowering, tile: Tile) -> u32 {
     // leaves no room for them would keep its accumulators in memory.
     let registers = tile.mr * tile.nv + 2 * tile.nv + 2;
     if registers <= l.target.vector_registers { 2 } else { 1 }
+}
+
+/// How many rows share the blocks of a panel, if the sums are long and the rows more than a tile's: the elements of a block's
+/// terms and the totals of all rows take half of the second-level cache.
+fn block_rows(l: &Lowering, k: &[(Dim, Dim)], rows: &[Dim], tile: Tile, acc: DType) -> Option<i64> {
+    let [(k, _)] = k else { return None };
+    let many = Dim::product(rows).as_const().is_none_or(|n| n > i64::from(tile.mr));
+    let row_bytes = (CHAIN + tile.nr()) * acc.size() as i64;
+    let most = l.target.cache_bytes[1] as i64 / 2 / row_bytes;
+    (hint(k) >= 2 * CHAIN && many && acc.is_float()).then_some(most.max(i64::from(tile.mr)))
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut
@@ -411,11 +428,21 @@ fn merge_k(k: &[(Dim, Dim)]) -> Vec<(Dim, Dim)> {
     out
 }
 
+/// How many rows to expect, and whether the last tile is known with them: batches are mostly of one.
+fn row_count(row: &Dim) -> (i64, bool) {
+    let single = row.eval(&|_| Some(1)).unwrap_or(1);
+    match row.as_const() {
+        Some(n) => (n.max(1), true),
+        None if single >= 64 => (single, true),
+        None => (64, false),
+    }
+}
+
 /// The register tile of least estimated time.
 fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile {
     let full = l.target.lanes(acc);
     let n = cols.as_const().unwrap_or(1024).max(1);
-    let rows = row.as_const().unwrap_or(64).max(1);
+    let (rows, last) = row_count(row);
     let k = k.as_const().unwrap_or(256).max(1) as f64;
     // Narrow results do not fill a vector.
     let lanes = if n < i64::from(full) { (n as u32).next_power_of_two() } else { full };
@@ -435,10 +462,12 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile
                 if mr * nv + nv > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
                     continue;
                 }
-                let tiles = ((rows + mr - 1) / mr * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes)))) as f64;
                 let (m, v) = (mr as f64, nv as f64);
-                // Multiply-adds, loads at two a cycle, and the latency of a dependent chain.
-                let step = (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.15 * (m + v);
+                let row_tiles = if last { ((rows + mr - 1) / mr) as f64 } else { (rows as f64 + (m - 1.0) / 2.0) / m };
+                let tiles = row_tiles * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes))) as f64;
+                // Multiply-adds, loads at two a cycle, and the latency of a dependent chain; whole vectors come from
+                // further away than elements, which share their cache lines.
+                let step = (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.2 * m + 0.35 * v;
                 let time = tiles * (step * k + 20.0 + 2.0 * m * v);
                 if time < best.0 {
                     best = (time, Tile { mr: mr as u32, nv: nv as u32, lanes });

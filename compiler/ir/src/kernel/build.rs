@@ -359,6 +359,9 @@ impl KernelBuilder {
         self.stmt(Stmt::Store { buf, index, offset, value, count });
     }
 
+    /// Says that an element will be read soon.
+    pub fn prefetch(&mut self, buf: Buf, index: Val, offset: i64) { self.stmt(Stmt::Prefetch { buf, index, offset }); }
+
     /// Number of this thread in its tile.
     pub fn thread(&mut self) -> Val { self.emit(Instr::Team(TeamInstr::Thread), VType::scalar(DType::I64)) }
 

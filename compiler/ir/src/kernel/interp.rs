@@ -198,6 +198,7 @@ impl Machine<'_> {
                 0 => Err(Fault::Check { tile: self.tile, code: *code }),
                 _ => Ok(()),
             },
+            Stmt::Prefetch { .. } => Ok(()),
             Stmt::For(_) | Stmt::If(_) | Stmt::Team(_) => unreachable!("the threads make these together"),
         }
     }

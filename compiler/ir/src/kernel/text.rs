@@ -127,6 +127,10 @@ impl Printer<'_> {
                 let ty = self.kernel.ty(*value);
                 self.line(&format!("store {place}, {}{} : {ty}", val(*value), counted(*count)));
             }
+            Stmt::Prefetch { buf, index, offset } => {
+                let place = self.place(*buf, *index, *offset, None);
+                self.line(&format!("prefetch {place}"));
+            }
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => self.line(&format!("check {}, code {code}", val(*cond))),

@@ -139,6 +139,14 @@ impl Verifier<'_> {
                 self.count(*count);
                 self.used(*value);
             }
+            Stmt::Prefetch { buf, index, offset: _ } => {
+                let found = match *buf {
+                    Buf::Param(i) => (i as usize) < self.kernel.params.len(),
+                    Buf::Scratch(i) => (i as usize) < self.kernel.scratch.len(),
+                };
+                self.require(found, "K3", || format!("{buf:?} does not exist"));
+                self.expect(*index, I64, "K12", "an index");
+            }
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {

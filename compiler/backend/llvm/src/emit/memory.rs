@@ -159,6 +159,12 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// To the second-level cache: it is wanted soon, but not next.
+    pub(super) fn prefetch(&mut self, buf: Buf, place: Place) {
+        let at = self.address(buf, place);
+        self.line(format!("call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 2, i32 1)"));
+    }
+
     /// The count as operand text, or none if it is known to cover every lane.
     fn partial(&self, count: Option<Val>, lanes: u32) -> Option<String> {
         let count = count?;

@@ -2,13 +2,31 @@
 
 use super::*;
 
+/// A panel: its batch, its number, and where its part of the operands begins.
+pub(super) struct Spot {
+    pub batch: Vec<Val>,
+    pub panel: Val,
+    pub a: Val,
+    pub b: Val,
+}
+
+/// A row tile, or a row where there are too few for one.
+pub(super) struct RowSpot {
+    /// Index along all row axes but the innermost.
+    pub outer: Vec<Val>,
+    /// First row along the innermost.
+    pub row: Val,
+    /// Rows of the tile task before it.
+    pub slot: Val,
+    /// Row tiles of the tile task before it.
+    pub tile: Val,
+}
+
 impl Emitter<'_> {
     /// Emits the whole kernel; returns the number of tiles.
     pub(super) fn emit(&self, kb: &mut Kb, k_total: &Dim) -> Dim {
-        let (outer, inner) = self.rows.split_at(self.rows.len() - 1);
-        let mr = i64::from(self.tile.mr);
-        let inner_tiles = inner[0].ceil_div(&Dim::from(mr));
-        let row_tiles = &Dim::product(outer) * &inner_tiles;
+        let outer = &self.rows[..self.rows.len() - 1];
+        let row_tiles = &Dim::product(outer) * &self.inner_tiles();
         let panels = self.cols.ceil_div(&Dim::from(self.tile.nr()));
         let (row_chunk, panel_chunk) = self.chunks(&row_tiles, &panels, k_total);
         let row_chunks = row_tiles.ceil_div(&Dim::from(row_chunk));
@@ -35,14 +53,17 @@ impl Emitter<'_> {
         let stride = kb.dim(&self.panels.panel);
         let shift = kb.k.mul(panel, stride);
         let b_base = kb.k.add(b_base, shift);
-        let row_loop = kb.k.begin_for((r0, r1, 1), &[], LoopHint::Plain);
-        let mut place = kb.unflatten(row_loop.var, &[outer, &[inner_tiles]].concat());
-        let t = place.pop().expect("inner tile");
-        self.row_tile(kb, &batch, &place, t, panel, a_base, b_base);
-        kb.k.end_for(row_loop, &[]);
+        let at = Spot { batch, panel, a: a_base, b: b_base };
+        match self.block_rows {
+            Some(_) => self.blocks(kb, row_chunk, (r0, r1), &at),
+            None => self.row_tiles(kb, (r0, r1), &|kb, mr, rows| self.micro(kb, mr, rows, &at)),
+        }
         kb.k.end_for(panel_loop, &[]);
         Dim::product(&grid)
     }
+
+    /// Number of tiles of the innermost row axis.
+    fn inner_tiles(&self) -> Dim { self.rows.last().expect("a row axis").ceil_div(&Dim::from(i64::from(self.tile.mr))) }
 
     /// Row tiles and panels a tile task walks.
     fn chunks(&self, row_tiles: &Dim, panels: &Dim, k: &Dim) -> (i64, i64) {
@@ -51,7 +72,7 @@ impl Emitter<'_> {
         // Window positions share most of what they read.
         let reuse = if self.k.len() > 1 { hint(&self.k[0].0).max(1) } else { 1 };
         let per_tile = (mr * k * 4 / reuse).max(1);
-        let mut rows = (A_BLOCK_BYTES / per_tile).clamp(1, t);
+        let mut rows = self.block_rows.map_or(A_BLOCK_BYTES / per_tile, |rows| rows / mr).clamp(1, t);
         let macs = |rows: i64, panels: i64| rows * mr * panels * self.tile.nr() * k;
         let mut cols = (TILE_MACS / macs(rows, 1).max(1)).clamp(1, p);
         // Enough tiles for the pool, as long as they are worth their dispatch.
@@ -63,53 +84,65 @@ impl Emitter<'_> {
         (rows, cols)
     }
 
-    /// One row tile of one panel: the rows of the innermost row axis from `t * mr` on.
-    fn row_tile(&self, kb: &mut Kb, batch: &[Val], outer: &[Val], t: Val, panel: Val, a_base: Val, b_base: Val) {
+    /// Visits row tiles, or their rows one by one where the innermost row axis has fewer than a tile.
+    pub(super) fn row_tiles(&self, kb: &mut Kb, (lo, hi): (Val, Val), visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let open = kb.k.begin_for((lo, hi, 1), &[], LoopHint::Plain);
+        let tile = kb.k.sub(open.var, lo);
+        let mut outer = kb.unflatten(open.var, &[&self.rows[..self.rows.len() - 1], &[self.inner_tiles()]].concat());
+        let t = outer.pop().expect("inner tile");
         let mr = i64::from(self.tile.mr);
         let last = self.rows.last().expect("a row axis");
-        let a_outer = kb.address(outer, &self.a_rows);
-        let a_base = kb.k.add(a_base, a_outer);
         let start = kb.k.mul_int(t, mr);
+        let slot = kb.k.mul_int(tile, mr);
         let n = kb.dim(last);
         // The last tile overlaps the one before it: the same results are stored twice.
         let limit = kb.k.add_int(n, -mr);
-        let from = kb.min(start, limit);
-        let known = last.as_const();
-        if known.is_some_and(|n| n >= mr) {
-            self.micro(kb, self.tile.mr, batch, outer, from, panel, a_base, b_base);
-            return;
+        let row = kb.min(start, limit);
+        let whole = RowSpot { outer, row, slot, tile };
+        if last.as_const().is_some_and(|n| n >= mr) {
+            visit(kb, self.tile.mr, &whole);
+        } else {
+            let zero = kb.k.int(0);
+            let enough = kb.k.cmp(Pred::Ge, limit, zero);
+            let mut branch = kb.k.begin_if(enough);
+            visit(kb, self.tile.mr, &whole);
+            kb.k.begin_else(&mut branch, &[]);
+            let each = kb.k.begin_for((start, n, 1), &[], LoopHint::Plain);
+            let inside = kb.k.sub(each.var, start);
+            let slot = kb.k.add(slot, inside);
+            visit(kb, 1, &RowSpot { row: each.var, slot, ..whole });
+            kb.k.end_for(each, &[]);
+            kb.k.end_if(branch, &[]);
         }
-        let zero = kb.k.int(0);
-        let enough = kb.k.cmp(Pred::Ge, limit, zero);
-        let mut open = kb.k.begin_if(enough);
-        self.micro(kb, self.tile.mr, batch, outer, from, panel, a_base, b_base);
-        kb.k.begin_else(&mut open, &[]);
-        let each = kb.k.begin_for((start, n, 1), &[], LoopHint::Plain);
-        self.micro(kb, 1, batch, outer, each.var, panel, a_base, b_base);
-        kb.k.end_for(each, &[]);
-        kb.k.end_if(open, &[]);
+        kb.k.end_for(open, &[]);
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn micro(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, panel: Val, a_base: Val, b_base: Val) {
+    /// The first operand's elements of some rows: the first one's address, and how the others' differ, in part known.
+    pub(super) fn a_rows(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, base: Val) -> (Val, Vec<(Val, i64)>) {
+        let outer = kb.address(&rows.outer, &self.a_rows);
+        let base = kb.k.add(base, outer);
         let stride = self.a_rows.last().cloned().unwrap_or(Dim::ZERO);
         let step = kb.dim(&stride);
-        let shift = kb.k.mul(row, step);
-        let base = kb.k.add(a_base, shift);
+        let shift = kb.k.mul(rows.row, step);
+        let base = kb.k.add(base, shift);
         // Rows a constant stride apart share one address; others get one each.
-        let rows: Vec<(Val, i64)> = (0..i64::from(mr))
-            .map(|r| match stride.as_const() {
-                Some(s) => (kb.k.int(0), r * s),
-                None => (kb.k.mul_int(step, r), 0),
-            })
-            .collect();
+        let each = (0..i64::from(mr)).map(|r| match stride.as_const() {
+            Some(s) => (kb.k.int(0), r * s),
+            None => (kb.k.mul_int(step, r), 0),
+        });
+        (base, each.collect())
+    }
+
+    /// A register tile from its first term to its epilogue.
+    fn micro(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
+        let (base, each) = self.a_rows(kb, mr, rows, at.a);
         let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
         let accs = vec![zero; (mr * self.tile.nv) as usize];
         let accs = match self.totals {
-            Some(totals) => self.chains(kb, totals, base, b_base, &rows, accs),
-            None => self.sum(kb, 0, base, b_base, &rows, accs),
+            Some(totals) => self.chains(kb, totals, base, at.b, &each, accs),
+            None => self.sum(kb, 0, base, at.b, &each, accs),
         };
-        self.epilogue(kb, mr, batch, outer, row, panel, &accs);
+        self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &accs);
     }
 
     /// The sum as chains of about [`CHAIN`] terms: the outermost loop whose trips are short enough is cut into pieces.
@@ -178,7 +211,7 @@ impl Emitter<'_> {
     }
 
     /// One k: `nv` vectors of the panel times every row's element.
-    fn step(&self, kb: &mut Kb, a: Val, b: Val, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
+    pub(super) fn step(&self, kb: &mut Kb, a: Val, b: Val, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
         let lanes = self.tile.lanes;
         let panel: Vec<Val> = (0..self.tile.nv).map(|v| kb.k.load(self.panels.buf, b, i64::from(v * lanes), lanes, None)).collect();
         let mut next = Vec::with_capacity(accs.len());
@@ -200,7 +233,7 @@ impl Emitter<'_> {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn epilogue(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, panel: Val, accs: &[Val]) {
+    pub(super) fn epilogue(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, panel: Val, accs: &[Val]) {
         let nr = self.tile.nr();
         let col = kb.k.mul_int(panel, nr);
         if self.cols.as_const().is_some_and(|n| n % nr == 0) {

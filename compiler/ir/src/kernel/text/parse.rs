@@ -177,6 +177,10 @@ impl Parser<'_> {
         if self.t.eat_word("store") {
             return self.store();
         }
+        if self.t.eat_word("prefetch") {
+            let (buf, index, offset) = self.place_without_stride()?;
+            return Ok(Stmt::Prefetch { buf, index, offset });
+        }
         if self.t.eat_word("for") {
             return self.for_loop();
         }

@@ -47,7 +47,7 @@ impl Renumber {
                     self.define_block(&i.els);
                     i.results.iter().for_each(|r| self.define(r.0));
                 }
-                Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
+                Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
             }
         }
     }
@@ -70,6 +70,7 @@ impl Renumber {
                 value: self.get(*value),
                 count: count.map(|c| self.get(c)),
             },
+            Stmt::Prefetch { buf, index, offset } => Stmt::Prefetch { buf: *buf, index: self.get(*index), offset: *offset },
             Stmt::For(f) => Stmt::For(Box::new(For {
                 var: self.get(f.var),
                 lo: self.get(f.lo),
