@@ -12,7 +12,7 @@ use xlac_ir::kernel::Const;
 use xlac_ir::scalar;
 use xlac_ir::tensor::Tensor;
 
-use crate::harness::{Graph, check, execute, execute_on, gpu, inputs};
+use crate::harness::{Graph, check, execute, execute_on, gpu, inputs, target};
 use crate::sim::Sim;
 
 /// Sizes of the symbols.
@@ -100,10 +100,17 @@ impl Case {
     }
 
     /// Compares the fused kernel with f64, for a type.
-    fn check(&self, t: &str) { near(&self.text(t), &self.text("f64"), DType::from_name(t).expect("a type"), &gpu(), 1); }
+    fn check(&self, t: &str) {
+        for target in [gpu(), target(16, false), target(64, true)] {
+            near(&self.text(t), &self.text("f64"), DType::from_name(t).expect("a type"), &target, 1);
+        }
+    }
 
-    /// The same on GPUs that make the schedules choose other tiles.
+    /// The same on GPUs that make the schedules choose other tiles, and on processors.
     fn check_all(&self) {
+        for (t, bytes) in [("f32", 64), ("f32", 32), ("f16", 16), ("bf16", 64), ("f64", 32)] {
+            near(&self.text(t), &self.text("f64"), DType::from_name(t).expect("a type"), &target(bytes, true), 1);
+        }
         for (t, kilobytes, multiprocessors) in [("f32", 99, 1), ("f32", 30, 100_000), ("f16", 99, 1), ("bf16", 16, 1), ("f64", 99, 108)] {
             let gpu = Gpu { multiprocessors, shared_bytes: kilobytes << 10, thread_registers: 255 };
             let target = Target { gpu: Some(gpu), ..crate::harness::gpu() };
@@ -139,7 +146,7 @@ fn distance(exact: &[f64], x: &[f64]) -> f64 {
     exact.iter().zip(x).map(one).fold(0.0, f64::max)
 }
 
-/// Runs a program on the kernels for a GPU and in f64. The kernels may be off by as much as rounding allows.
+/// Runs a program on the kernels for a target and in f64. The kernels may be off by as much as rounding allows.
 fn near(text: &str, exact: &str, dtype: DType, target: &Target, kernels: usize) {
     let (program, exact) = (parse(text), parse(exact));
     let given = inputs(&program, SIZES, 5);
@@ -177,6 +184,11 @@ fn every_schedule() {
     let odd = Case { q: "67, 13", k: "35, 13", v: "35, 21", batch: "", sizes: ["67", "35", "21"], ..Case::default() };
     odd.check_all();
     Case { q: "7, 40", k: "300, 40", v: "300, 33", batch: "", sizes: ["7", "300", "33"], ..Case::default() }.check_all();
+}
+
+#[test]
+fn more_queries_than_a_task_takes() {
+    Case { q: "2, 150, 16", k: "2, 49, 16", v: "2, 49, 16", batch: "2", sizes: ["150", "49", "16"], ..Case::default() }.check_all();
 }
 
 #[test]
@@ -306,7 +318,9 @@ fn cached_and_shared_keys() {
     for (t, cases) in [("f32", &[("L", "P"), ("O", "P"), ("M", "P"), ("M", "Z")][..]), ("f16", &[("M", "P")]), ("f64", &[("O", "P")])] {
         for (l, p) in cases {
             let sized = |t: &str| cache(t).replace("[L", &format!("[{l}")).replace(" L,", &format!(" {l},")).replace("P + S", &format!("{p} + S")).replace("2, P,", &format!("2, {p},")).replace("[P]", &format!("[{p}]"));
-            near(&sized(t), &sized("f64"), DType::from_name(t).expect("a type"), &gpu(), 1);
+            for target in [gpu(), target(64, true), target(32, true)] {
+                near(&sized(t), &sized("f64"), DType::from_name(t).expect("a type"), &target, 1);
+            }
         }
     }
     // Nothing repeats the keys of a head: the mask and its maximum are all that is computed besides.
@@ -413,9 +427,9 @@ fn others_stay_as_they_are() {
 }
 
 #[test]
-fn exact_numerics_and_processors_do_not_fuse() {
+fn exact_numerics_do_not_fuse() {
     let program = parse(&Case::default().text("f32"));
     assert_eq!(fused(&plan(&program, &gpu(), Numerics::Exact)), 0);
-    assert_eq!(fused(&plan(&program, &crate::harness::target(32, true), Numerics::Fast)), 0);
+    assert_eq!(fused(&plan(&program, &target(32, true), Numerics::Exact)), 0);
     check(&Case { q: "2, 3, 9, 16", sizes: ["9", "40", "16"], ..Case::default() }.text("f32"), SIZES);
 }

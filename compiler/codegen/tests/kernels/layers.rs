@@ -46,6 +46,28 @@ fn matrix_products() {
     check(&with_epilogue("f32[N, 9]", "f32[9, 21]", "f32[21]", mm, "f32[N, 21]"), SIZES);
 }
 
+/// Sums so long that panels are walked in blocks of terms: whole and cut blocks, fewer rows than a tile, more than one axis of
+/// rows, operands that are packed before, when they are known, or not at all.
+#[test]
+fn long_sums() {
+    for (x, w, y, dtype) in [
+        ("67, 300", "300, 50", "67, 50", "f32"),
+        ("67, 256", "256, 96", "67, 96", "f64"),
+        ("N, 300", "300, 20", "N, 20", "f32"),
+        ("2, 3, N, 260", "260, 33", "2, 3, N, 33", "f32"),
+        ("2, 11, 270", "2, 270, N", "2, 11, N", "f16"),
+        ("N, 9, 257", "N, 257, 96", "N, 9, 96", "f32"),
+    ] {
+        let mut g = Graph::new();
+        g.input("x", &format!("{dtype}[{x}]"));
+        if w.contains('N') { g.input("w", &format!("{dtype}[{w}]")) } else { g.weight("w", &format!("{dtype}[{w}]")) }
+        g.line(&format!("%y = matmul %x, %w {{trans_a = false, trans_b = false, out = {dtype}}} : {dtype}[{y}]"));
+        check(&g.finish("%y"), SIZES);
+    }
+    let mm = "matmul OPERANDS {trans_a = false, trans_b = false, out = f32}";
+    check(&with_epilogue("f32[40, 290]", "f32[290, 60]", "f32[60]", mm, "f32[40, 60]"), SIZES);
+}
+
 #[test]
 fn convolutions() {
     let conv = |s: &str, b: &str, a: &str, d: &str, g: usize| {

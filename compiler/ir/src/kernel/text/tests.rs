@@ -17,6 +17,7 @@ kernel @add(%x: f32 read, %y: f32 write noalias) dims(N, \"a b\") scratch(%s: f3
   for %6: i64 = %2 to %4 step 16 carry (%7: f32x16 = %3) unroll 4 {
     %8 = load %x[%6 + 3] count %1 : f32x16
     %9 = load %x[%6 - 3 by %5] : f32x16
+    prefetch %x[%6 + 64]
     %10 = fma %8, %9, %7 : f32x16
     yield %10
   } -> (%11)
@@ -191,6 +192,10 @@ impl Chooser<'_> {
             7 => {
                 let cond = self.value(k, VType::scalar(DType::Bool));
                 k.check(cond, 1 + self.pick(9) as u32);
+            }
+            8 if depth == 0 => {
+                let ((buf, _), index) = (self.buffer(), self.index(k));
+                k.prefetch(buf, index, self.pick(256) as i64 - 128);
             }
             8 if depth > 0 => self.for_loop(k, depth - 1),
             9 if depth > 0 => self.branch(k, depth - 1),

@@ -62,6 +62,7 @@ fn k2_in_scope() {
 fn k3_references() {
     check_edit("%n = dim N : i64", |k| k.dims.clear(), "K3");
     check_edit("store %w[%i], %x : f32", |k| _ = k.params.drain(1..), "K3");
+    check_edit("prefetch %w[%i]", |k| _ = k.params.drain(1..), "K3");
 }
 
 #[test]
@@ -130,6 +131,7 @@ fn k12_memory() {
     check("%y = load %r[%i] : i32", "K12");
     check("%y = gather %r[%i] : f32x4", "K12");
     check("store %w[%i], %i : i64", "K12");
+    check("prefetch %w[%x]", "K12");
 }
 
 #[test]
