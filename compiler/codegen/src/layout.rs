@@ -6,7 +6,7 @@
 //! outputs and reshapes that need the row-major order.
 
 use xlac_ir::dim::Dim;
-use xlac_ir::graph::ValueId;
+use xlac_ir::graph::{NodeId, ValueId};
 use xlac_ir::ops::Op;
 
 use crate::group::{Group, Kind};
@@ -72,11 +72,21 @@ fn group_layout(l: &Lowering, group: &Group) -> Layout {
         }
         _ => {
             let operands: Vec<ValueId> = group.members.iter().flat_map(|&m| l.g.node(m).inputs.clone()).collect();
-            let last = operands.iter().any(|&v| l.g.ty(v).shape == group.space && stored_last(l, v));
+            let last = operands.iter().any(|&v| l.g.ty(v).shape == group.space && stored_last(l, v)) || gathers_last(l, group);
             let all_outputs = group.exits.iter().all(|&v| l.is_output(v));
             if (last || feeds_window(l, group)) && !all_outputs { Layout::ChannelsLast } else { Layout::RowMajor }
         }
     }
+}
+
+/// True if a group on a CPU reads spatial positions of values stored channels-last at computed indices.
+fn gathers_last(l: &Lowering, group: &Group) -> bool {
+    let spatial = |m: NodeId| {
+        let node = l.g.node(m);
+        let Op::Gather(op) = &node.op else { return false };
+        op.axis >= 2 && l.g.ty(node.inputs[1]).rank() == 1 && stored_last(l, node.inputs[0])
+    };
+    !l.target.is_gpu() && group.members.iter().any(|&m| spatial(m))
 }
 
 /// True if a value is stored channels-last: views of other values are not.
