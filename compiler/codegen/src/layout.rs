@@ -11,6 +11,7 @@ use xlac_ir::ops::Op;
 
 use crate::group::{Group, Kind};
 use crate::kernels::contract::winograd;
+use crate::kernels::window::across;
 use crate::lower::Lowering;
 use crate::view::Layout;
 
@@ -19,7 +20,8 @@ pub fn assign(l: &mut Lowering, groups: &[Group]) {
     for group in groups {
         let wanted = group_layout(l, group);
         for &v in &group.exits {
-            let layout = if has_choice(&l.g.ty(v).shape) { wanted } else { Layout::RowMajor };
+            let choice = has_choice(&l.g.ty(v).shape) || wanted == Layout::Exchanged;
+            let layout = if choice { wanted } else { Layout::RowMajor };
             l.set_layout(v, layout);
             let halo = halo(l, v).filter(|_| layout == Layout::ChannelsLast && group.kind != Kind::Single);
             if let Some(halo) = halo {
@@ -65,6 +67,7 @@ fn group_layout(l: &Lowering, group: &Group) -> Layout {
     let node = l.anchor(group);
     match (&group.kind, &node.op) {
         (Kind::Template, Op::MatMul(_)) | (Kind::Single | Kind::Attention(_), _) => Layout::RowMajor,
+        (Kind::Template, Op::Pool(op)) if across::applies(l, node, op) => Layout::Exchanged,
         (Kind::Template, _) => Layout::ChannelsLast,
         (Kind::Concat, _) => {
             let last = node.inputs.iter().filter(|&&v| stored_last(l, v)).count();
@@ -90,7 +93,7 @@ fn gathers_last(l: &Lowering, group: &Group) -> bool {
 }
 
 /// True if a value is stored channels-last: views of other values are not.
-fn stored_last(l: &Lowering, v: ValueId) -> bool { l.layout(v) == Layout::ChannelsLast }
+pub fn stored_last(l: &Lowering, v: ValueId) -> bool { l.layout(v) == Layout::ChannelsLast }
 
 /// True if a convolution or window reads one of the group's results.
 fn feeds_window(l: &Lowering, group: &Group) -> bool {

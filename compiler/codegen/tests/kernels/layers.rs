@@ -179,6 +179,32 @@ fn transposed_convolutions() {
     }
 }
 
+/// Local response normalization of a value that is stored channels-last, and its users.
+#[test]
+fn sums_over_neighbouring_channels() {
+    for (n, channels, size) in [("2", "19", 5), ("N", "32", 5), ("1", "40", 2), ("2", "3", 5), ("2", "16", 40), ("N", "M", 3)] {
+        for dtype in ["f32", "f16", "f64"] {
+            let (before, after) = ((size - 1) / 2, size / 2);
+            let shape = format!("{n}, {channels}, 3, 4");
+            let text = format!(
+                "graph @g(%x: {dtype}[{n}, 2, 3, 4], %w: {dtype}[{channels}, 2, 1, 1]) -> (%y) {{
+  %c = conv %x, %w {{strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = {dtype}}} : {dtype}[{shape}]
+  %s = mul %c, %c : {dtype}[{shape}]
+  %f = reshape %s {{shape = [{n}, 1, {channels}, 12]}} : {dtype}[{n}, 1, {channels}, 12]
+  %p = pool %f {{f = sum, kernel = [{size}, 1], strides = [1, 1], before = [{before}, 0], after = [{after}, 0], dilations = [1, 1], sizes = [{channels}, 12]}} : {dtype}[{n}, 1, {channels}, 12]
+  %d = abs %p : {dtype}[{n}, 1, {channels}, 12]
+  %e = reshape %d {{shape = [{shape}]}} : {dtype}[{shape}]
+  %y = pool %e {{f = max, kernel = [2, 2], strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], sizes = [2, 3]}} : {dtype}[{n}, {channels}, 2, 3]
+  yield %y
+}}
+"
+            );
+            check(&text, SIZES);
+            check(&text, LARGER);
+        }
+    }
+}
+
 /// Sizes of symbols that fill vectors.
 const LARGER: &[(&str, i64)] = &[("N", 2), ("M", 21), ("T", 37)];
 

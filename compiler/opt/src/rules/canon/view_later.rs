@@ -17,18 +17,18 @@ pub const RULE: Rule = Rule {
     when: &[],
     into: Into::Code(into),
     example: "
-        graph @g(%x: f32[1, 2, 1, 4], %c: f32[3, 1]) -> (%r) {
-          %w = constant {dtype = f32, shape = [3, 2, 1, 1], bits = [1065353216]} : f32[3, 2, 1, 1]
+        graph @g(%x: f32[1, 2, 1, 4], %w: f32[3, 2, 1, 1]) -> (%r) {
           %p = conv %x, %w {strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32} : f32[1, 3, 1, 4]
           %v = reshape %p {shape = [1, 3, 4]} : f32[1, 3, 4]
-          %y = add %v, %c : f32[1, 3, 4]
+          %c = constant {dtype = f32, shape = [], bits = [0]} : f32[]
+          %y = max %v, %c : f32[1, 3, 4]
           yield %y
         }
     ",
 };
 
-/// Elementwise ops looked through between a convolution and a view of its result.
-const LONGEST: usize = 16;
+/// Nodes looked at between a convolution and a view of its result, or between two operands.
+const FARTHEST: usize = 32;
 
 fn into(m: &Match) -> Result<Edit, Miss> {
     let operands = m.rest("xs");
@@ -38,6 +38,11 @@ fn into(m: &Match) -> Result<Edit, Miss> {
     let graph = &m.program.graph;
     if graph.ty(operands[seen]).shape != m.root_ty().shape {
         return miss("the view is repeated");
+    }
+    // The op can be part of the kernel that makes another operand, unless what is viewed is made from that.
+    let others = operands.iter().filter(|&&v| v != operands[seen] && graph.ty(v).shape == m.root_ty().shape);
+    if others.clone().any(|&v| is_window(m, v) && !depends(m, operands[seen], v)) {
+        return miss("another operand is the result of a convolution or pooling");
     }
     let view = graph.producer(operands[seen]).expect("a view is computed");
     let inner = view.inputs[0];
@@ -56,13 +61,15 @@ fn into(m: &Match) -> Result<Edit, Miss> {
 
 /// True for a view that is used once, of a value that a window op and elementwise ops make.
 fn is_viewed_window(m: &Match, v: ValueId) -> bool {
+    let view = m.program.graph.producer(v).filter(|_| m.uses(v) <= 1);
+    view.is_some_and(|view| matches!(view.op, Op::Reshape(_) | Op::Transpose(_)) && is_window(m, view.inputs[0]))
+}
+
+/// True for a value that a window op and elementwise ops make.
+fn is_window(m: &Match, v: ValueId) -> bool {
     let graph = &m.program.graph;
-    let Some(view) = graph.producer(v).filter(|_| m.uses(v) <= 1) else { return false };
-    if !matches!(view.op, Op::Reshape(_) | Op::Transpose(_)) {
-        return false;
-    }
-    let mut at = view.inputs[0];
-    for _ in 0..LONGEST {
+    let mut at = v;
+    for _ in 0..FARTHEST {
         let Some(node) = graph.producer(at) else { return false };
         at = match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) => return true,
@@ -73,6 +80,19 @@ fn is_viewed_window(m: &Match, v: ValueId) -> bool {
             }
             _ => return false,
         };
+    }
+    false
+}
+
+/// True if `v` is seen to be computed from `from`.
+fn depends(m: &Match, v: ValueId, from: ValueId) -> bool {
+    let mut todo = vec![v];
+    for _ in 0..FARTHEST {
+        let Some(at) = todo.pop() else { return false };
+        if at == from {
+            return true;
+        }
+        todo.extend(m.program.graph.producer(at).into_iter().flat_map(|node| &node.inputs));
     }
     false
 }
