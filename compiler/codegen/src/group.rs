@@ -83,20 +83,22 @@ pub fn class(op: &Op) -> Class {
     }
 }
 
-/// Groups the nodes of one region; the groups come in an order in which each follows those it depends on.
+/// Groups the nodes of one region; the groups come in an order in which each follows those it depends on. `join_gathers`
+/// lets several gathers share a kernel.
 pub fn groups(
     g: &Graph,
     region: RegionId,
     users: &[Users],
     escaping: &HashSet<ValueId>,
     attentions: Vec<Attention>,
+    join_gathers: bool,
 ) -> Vec<Group> {
-    let mut grouping = Grouping::new(g, region, users, escaping);
+    let mut grouping = Grouping::new(g, region, users, escaping, join_gathers);
     grouping.attentions(attentions);
     // Templates choose their epilogues first, then reductions; what is left is elementwise.
     for pass in [&[Class::Template][..], &[Class::Reduce], &[Class::Index, Class::Element, Class::Single, Class::Concat]] {
         for &n in &g.region(region).nodes {
-            if pass.contains(&class(&g.node(n).op)) && grouping.group_of[n.0 as usize].is_none() {
+            if pass.contains(&class(&g.node(n).op)) && grouping.group_of[n.0 as usize].is_none() && !grouping.is_gathered(n) {
                 grouping.start(n);
             }
         }
@@ -117,6 +119,8 @@ struct Grouping<'a> {
     symbol_reads: HashMap<NodeId, Vec<ValueId>>,
     /// For every position, the last position of the groups that have a member there.
     reach: PrefixMax,
+    /// Several gathers may share a kernel.
+    join_gathers: bool,
 }
 
 /// The largest of the numbers stored at the first positions of a list; numbers only grow (a Fenwick tree).
@@ -145,13 +149,13 @@ impl PrefixMax {
 }
 
 impl<'a> Grouping<'a> {
-    fn new(g: &'a Graph, region: RegionId, users: &'a [Users], escaping: &'a HashSet<ValueId>) -> Grouping<'a> {
+    fn new(g: &'a Graph, region: RegionId, users: &'a [Users], escaping: &'a HashSet<ValueId>, join_gathers: bool) -> Grouping<'a> {
         let mut position = vec![usize::MAX; g.node_count()];
         for (i, n) in g.region(region).nodes.iter().enumerate() {
             position[n.0 as usize] = i;
         }
         let reach = PrefixMax(vec![0; g.region(region).nodes.len() + 1]);
-        Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new(), symbol_reads: symbol_reads(g, region), reach }
+        Grouping { g, region, users, escaping, position, group_of: vec![None; g.node_count()], groups: Vec::new(), symbol_reads: symbol_reads(g, region), reach, join_gathers }
     }
 
     /// All of them are groups before any takes in an epilogue.
@@ -182,6 +186,21 @@ impl<'a> Grouping<'a> {
         if !matches!(self.groups[id].kind, Kind::Single | Kind::Concat) {
             self.grow(id);
         }
+    }
+
+    /// True for a gather by a vector that another such gather, the only one to use it, reads at its own indices.
+    fn is_gathered(&self, n: NodeId) -> bool {
+        let by_vector = |n: NodeId| match &self.g.node(n).op {
+            Op::Gather(_) => self.g.ty(self.g.node(n).inputs[1]).rank() == 1,
+            _ => false,
+        };
+        let v = self.g.node(n).outputs.first().copied().filter(|_| self.join_gathers && by_vector(n));
+        v.is_some_and(|v| {
+            let users = &self.users[v.0 as usize];
+            let reads = |&u: &NodeId| by_vector(u) && self.g.node(u).inputs[0] == v && self.g.node(u).inputs[1] != v;
+            let here = |u: &NodeId| self.position[u.0 as usize] != usize::MAX;
+            !users.output && !self.escaping.contains(&v) && users.nodes.len() == 1 && users.nodes.iter().all(|u| here(u) && reads(u))
+        })
     }
 
     fn out_shape(&self, n: NodeId) -> Vec<Dim> { self.g.ty(self.g.node(n).outputs[0]).shape.clone() }
@@ -302,12 +321,21 @@ impl<'a> Grouping<'a> {
             let group = &self.groups[id];
             let is_template = |m: NodeId| matches!(class(&self.g.node(m).op), Class::Template | Class::Index);
             let operands = group.members.iter().filter(|&&m| !is_template(m)).flat_map(|&m| self.g.node(m).inputs.clone());
-            let found = operands.into_iter().find_map(|v| self.absorbable(id, v));
+            let gathered = group.members.iter().filter_map(|&m| self.gathered(m));
+            let found = gathered.chain(operands.into_iter().find_map(|v| self.absorbable(id, v))).next();
             match found {
                 Some(n) => self.insert(id, n),
                 None => return,
             }
         }
+    }
+
+    /// The gather that was left for gather `m` to take in.
+    fn gathered(&self, m: NodeId) -> Option<NodeId> {
+        let node = self.g.node(m);
+        let Op::Gather(_) = node.op else { return None };
+        let Def::Node(p, _) = self.g.value(node.inputs[0]).def else { return None };
+        (self.group_of[p.0 as usize].is_none() && self.is_gathered(p)).then_some(p)
     }
 
     fn absorbable(&self, id: usize, v: ValueId) -> Option<NodeId> {
@@ -322,10 +350,11 @@ impl<'a> Grouping<'a> {
         };
         // The template reads its operands from memory.
         let read = group.kind == Kind::Template && self.g.node(group.anchor).inputs.contains(&v);
+        let gathers = self.join_gathers && group.kind == Kind::Indexed && matches!(node.op, Op::Gather(_));
         let ok = free
             && !read
             && cheap
-            && node.op.is_elementwise()
+            && (node.op.is_elementwise() || gathers)
             && self.out_shape(p) == group.space
             && group.members.len() < 64
             && node.outputs.iter().all(private)

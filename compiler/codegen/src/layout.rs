@@ -6,11 +6,12 @@
 //! outputs and reshapes that need the row-major order.
 
 use xlac_ir::dim::Dim;
-use xlac_ir::graph::ValueId;
+use xlac_ir::graph::{NodeId, ValueId};
 use xlac_ir::ops::Op;
 
 use crate::group::{Group, Kind};
 use crate::kernels::contract::winograd;
+use crate::kernels::window::across;
 use crate::lower::Lowering;
 use crate::view::Layout;
 
@@ -19,7 +20,8 @@ pub fn assign(l: &mut Lowering, groups: &[Group]) {
     for group in groups {
         let wanted = group_layout(l, group);
         for &v in &group.exits {
-            let layout = if has_choice(&l.g.ty(v).shape) { wanted } else { Layout::RowMajor };
+            let choice = has_choice(&l.g.ty(v).shape) || wanted == Layout::Exchanged;
+            let layout = if choice { wanted } else { Layout::RowMajor };
             l.set_layout(v, layout);
             let halo = halo(l, v).filter(|_| layout == Layout::ChannelsLast && group.kind != Kind::Single);
             if let Some(halo) = halo {
@@ -65,6 +67,7 @@ fn group_layout(l: &Lowering, group: &Group) -> Layout {
     let node = l.anchor(group);
     match (&group.kind, &node.op) {
         (Kind::Template, Op::MatMul(_)) | (Kind::Single | Kind::Attention(_), _) => Layout::RowMajor,
+        (Kind::Template, Op::Pool(op)) if across::applies(l, node, op) => Layout::Exchanged,
         (Kind::Template, _) => Layout::ChannelsLast,
         (Kind::Concat, _) => {
             let last = node.inputs.iter().filter(|&&v| stored_last(l, v)).count();
@@ -72,15 +75,25 @@ fn group_layout(l: &Lowering, group: &Group) -> Layout {
         }
         _ => {
             let operands: Vec<ValueId> = group.members.iter().flat_map(|&m| l.g.node(m).inputs.clone()).collect();
-            let last = operands.iter().any(|&v| l.g.ty(v).shape == group.space && stored_last(l, v));
+            let last = operands.iter().any(|&v| l.g.ty(v).shape == group.space && stored_last(l, v)) || gathers_last(l, group);
             let all_outputs = group.exits.iter().all(|&v| l.is_output(v));
             if (last || feeds_window(l, group)) && !all_outputs { Layout::ChannelsLast } else { Layout::RowMajor }
         }
     }
 }
 
+/// True if a group on a CPU reads spatial positions of values stored channels-last at computed indices.
+fn gathers_last(l: &Lowering, group: &Group) -> bool {
+    let spatial = |m: NodeId| {
+        let node = l.g.node(m);
+        let Op::Gather(op) = &node.op else { return false };
+        op.axis >= 2 && l.g.ty(node.inputs[1]).rank() == 1 && stored_last(l, node.inputs[0])
+    };
+    !l.target.is_gpu() && group.members.iter().any(|&m| spatial(m))
+}
+
 /// True if a value is stored channels-last: views of other values are not.
-fn stored_last(l: &Lowering, v: ValueId) -> bool { l.layout(v) == Layout::ChannelsLast }
+pub fn stored_last(l: &Lowering, v: ValueId) -> bool { l.layout(v) == Layout::ChannelsLast }
 
 /// True if a convolution or window reads one of the group's results.
 fn feeds_window(l: &Lowering, group: &Group) -> bool {

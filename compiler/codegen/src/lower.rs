@@ -196,7 +196,8 @@ impl<'a> Lowering<'a> {
 
     /// Lowers the nodes of a region into the innermost list.
     pub fn region(&mut self, region: RegionId) -> Result<(), CompileError> {
-        let groups = group::groups(self.g, region, &self.users, &self.escaping, self.attentions(region));
+        let attentions = self.attentions(region);
+        let groups = group::groups(self.g, region, &self.users, &self.escaping, attentions, !self.target.is_gpu());
         crate::layout::assign(self, &groups);
         self.plan_sinks(&groups);
         groups.iter().try_for_each(|group| self.group(group))

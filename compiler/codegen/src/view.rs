@@ -18,6 +18,8 @@ pub enum Layout {
     RowMajor,
     /// Axis 1 varies fastest, the others keep their order: NHWC for a value that is NCHW in the graph.
     ChannelsLast,
+    /// The last two axes exchanged: how a view of one channel sees a channels-last value, the channels before the places.
+    Exchanged,
 }
 
 impl Layout {
@@ -25,6 +27,7 @@ impl Layout {
     pub fn order(self, rank: usize) -> Vec<usize> {
         match self {
             Layout::ChannelsLast if rank >= 3 => std::iter::once(0).chain(2..rank).chain([1]).collect(),
+            Layout::Exchanged if rank >= 2 => (0..rank - 2).chain([rank - 1, rank - 2]).collect(),
             _ => (0..rank).collect(),
         }
     }

@@ -261,6 +261,9 @@ pub enum Instr {
     Slice(Val, u32),
     /// The lanes of `a`, then those of `b`.
     Concat(Val, Val),
+    /// Any lanes of two vectors of one type, in any order: each number counts the lanes of the first, then those of the
+    /// second.
+    Permute(Val, Val, Box<[u32]>),
     /// Contiguous elements at `index + offset ..`; beyond `count` lanes memory is not read and the lanes are zero.
     Load {
         /// Source.
@@ -450,7 +453,7 @@ impl Instr {
             | Instr::Iota(a)
             | Instr::Extract(a, _)
             | Instr::Slice(a, _) => vec![*a],
-            Instr::Bin(_, a, b) | Instr::Cmp(_, a, b) | Instr::Concat(a, b) => vec![*a, *b],
+            Instr::Bin(_, a, b) | Instr::Cmp(_, a, b) | Instr::Concat(a, b) | Instr::Permute(a, b, _) => vec![*a, *b],
             Instr::Fma(a, b, c) | Instr::Select(a, b, c) => vec![*a, *b, *c],
             Instr::Load { index, count, .. } | Instr::Gather { index, count, .. } => {
                 [*index].into_iter().chain(*count).collect()

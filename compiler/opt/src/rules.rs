@@ -54,6 +54,7 @@ pub const RULES: &[&Rule] = &[
     &canon::transpose_into_matmul_right::RULE,
     &canon::transpose_of_transpose::RULE,
     &canon::transpose_units::RULE,
+    &canon::view_later::RULE,
     &fast::add_positive_zero::RULE,
     &fast::div_constant::RULE,
     &fast::merge_floats::RULE,

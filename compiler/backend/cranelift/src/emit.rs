@@ -335,6 +335,10 @@ impl<'a> Emitter<'a> {
                 let (a, b) = (self.get(*a)?, self.get(*b)?);
                 Ok(self.concat(&a, &b))
             }
+            Instr::Permute(a, b, picks) => {
+                let (a, b) = (self.get(*a)?, self.get(*b)?);
+                Ok(self.permute(&a, &b, picks))
+            }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(ty, instr),
             Instr::Team(_) => Err(NO_TEAM.into()),
         }

@@ -313,6 +313,36 @@ fn bitcasts() {
 }
 
 #[test]
+fn lanes_permute() {
+    for t in dtypes() {
+        for (n, count) in [(1, 3), (2, 2), (3, 7), (4, 4), (8, 8), (16, 16), (16, 1), (17, 5), (4, 20)] {
+            let mut k = KernelBuilder::new("permute");
+            let (a, b) = (k.param("a", t, Access::Read), k.param("b", t, Access::Read));
+            let out = k.param("o", t, Access::Write);
+            let zero = k.int(0);
+            let (x, y) = (k.load(a, zero, 0, n, None), k.load(b, zero, 0, n, None));
+            let picks: Vec<u32> = (0..count).map(|i| (i * 7 + 3) % (2 * n)).collect();
+            let both = k.permute(x, y, &picks);
+            k.store(out, zero, 0, both, None);
+            let code = Code::new(&[k.finish()]);
+            let mut random = Random(7);
+            let corners = corners(t);
+            let mut bytes = [vec![0u8; n as usize * t.size()], vec![0u8; n as usize * t.size()]];
+            for x in &mut bytes {
+                (0..n as usize).for_each(|i| write(x, t, i, pick(&mut random, t, &corners)));
+            }
+            let [xs, ys] = &mut bytes;
+            let mut got = vec![0u8; count as usize * t.size()];
+            assert_eq!(code.tile(0, &mut [xs, ys, &mut got], &[]), 0);
+            for (i, &p) in picks.iter().enumerate() {
+                let (p, from) = if p < n { (p, &bytes[0]) } else { (p - n, &bytes[1]) };
+                assert_eq!(read(&got, t, i), read(from, t, p as usize), "{t} {n} lanes, lane {i} of {count}");
+            }
+        }
+    }
+}
+
+#[test]
 fn lanes_move() {
     for t in dtypes() {
         for (n, m) in [(1, 1), (1, 4), (3, 1), (4, 4), (3, 5), (7, 2), (16, 3), (5, 16), (8, 8)] {

@@ -360,6 +360,7 @@ impl<'a> Emitter<'a> {
             Instr::Extract(a, lane) => self.slice(a, lane, 1),
             Instr::Slice(a, first) => self.slice(a, first, t.lanes),
             Instr::Concat(a, b) => self.concat(a, b),
+            Instr::Permute(a, b, ref picks) => self.permute(a, b, picks),
             Instr::Load { buf, index, offset, count } => self.load(buf, (index, offset), t.lanes, count),
             Instr::LoadStrided { buf, index, offset, stride, count } => {
                 self.load_strided(buf, (index, offset), stride, t.lanes, count)

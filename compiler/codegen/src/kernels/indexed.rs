@@ -1,7 +1,7 @@
 //! Kernels that read at computed indices: gathers, padding, counting, and the elementwise nodes that follow them.
 //!
-//! Lanes run along the fastest axis of the result if the computed index does not vary along it, so that each read is one
-//! contiguous vector; otherwise the kernel is scalar.
+//! Lanes run along the fastest axis of the result if no computed index varies along it, so that each read is one contiguous
+//! vector; otherwise the kernel is scalar. A gather of a gather is one read at two computed indices.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +40,7 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
     let inner = order.last().copied();
     let unit = inner.is_none_or(|a| outs.iter().all(|o| o.2.view.strides[a].is(1)));
     let lanes = match inner {
-        Some(a) if unit && uniform_along(l, l.anchor(group), a) => {
+        Some(a) if unit && group.members.iter().all(|&m| uniform_along(l, l.g.node(m), a)) => {
             let widest = outs.iter().map(|o| o.2.dtype.compute().size()).max().unwrap_or(4).max(4) as u32;
             map::fit_lanes((l.target.vector_bytes / widest).max(1), dims.last(), l.target.masked_memory)
         }
@@ -80,7 +80,7 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// True if the anchor's computed index is the same all along an axis of its result.
+/// True if a node's computed index, if it has one, is the same all along an axis of its result.
 fn uniform_along(l: &Lowering, node: &Node, axis: usize) -> bool {
     match &node.op {
         Op::Gather(op) => {
@@ -89,7 +89,7 @@ fn uniform_along(l: &Lowering, node: &Node, axis: usize) -> bool {
         }
         Op::GatherNd(_) => axis + 1 >= l.g.ty(node.inputs[1]).rank(),
         Op::Pad(op) => op.before[axis].is(0) && op.after[axis].is(0),
-        _ => false,
+        op => op.is_elementwise(),
     }
 }
 
@@ -140,7 +140,11 @@ impl Reader<'_, '_> {
             Op::Gather(op) => {
                 let rank = self.l.g.ty(node.inputs[1]).rank();
                 let j = self.value(kb, node.inputs[1], &at[op.axis..op.axis + rank]);
-                let j = self.checked(kb, j, &self.l.g.ty(node.inputs[0]).shape[op.axis].clone());
+                let size = &self.l.g.ty(node.inputs[0]).shape[op.axis];
+                let j = match self.is_within(node.inputs[1], size) {
+                    true => Ix { base: kb.k.convert(j, DType::I64), step: 0 },
+                    false => self.checked(kb, j, size),
+                };
                 let index = [&at[..op.axis], &[j], &at[op.axis + rank..]].concat();
                 self.value(kb, node.inputs[0], &index)
             }
@@ -175,6 +179,13 @@ impl Reader<'_, '_> {
     /// A computed index, counted from the end if negative, checked against the size of its axis.
     fn checked(&mut self, kb: &mut Kb, j: Val, size: &Dim) -> Ix {
         Ix { base: scatter::checked_index(kb, j, size), step: 0 }
+    }
+
+    /// True for constant indices that all count an element of an axis of this size from its start.
+    fn is_within(&self, indices: ValueId, size: &Dim) -> bool {
+        let weights = || Some(self.l.weights.get(self.l.g.weight(indices)?).tensor.clone());
+        let (Some(data), Some(n)) = (self.l.g.constant(indices).or_else(weights), size.as_const()) else { return false };
+        data.to_i64().iter().all(|i| (0..n).contains(i))
     }
 
     fn gather_nd(&mut self, kb: &mut Kb, node: &Node, batch: usize, at: &[Ix]) -> Val {

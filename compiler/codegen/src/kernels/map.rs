@@ -1,6 +1,7 @@
 //! Elementwise kernels: every operand is read through an affine view, neighbouring axes that all accesses walk alike are
 //! merged, and the fastest axis of the result becomes vector lanes.
 
+mod blocks;
 mod transposed;
 
 use std::collections::{HashMap, HashSet};
@@ -133,10 +134,12 @@ pub fn emit(
     };
     let unit = outs.iter().all(|o| o.strides.last().is_none_or(|s| s.is(1)));
     let lanes = if unit { lanes_for(l, dims.last(), &outs) } else { 1 };
-    let axis = if l.target.is_gpu() { transposed::operand_axis(&dims, &leaves, &outs) } else { None };
-    let tiles = match axis {
-        Some(axis) => transposed::Squares { g, dims: &dims, leaves: &leaves, outs: &outs, axis }.emit(&mut kb),
-        None => nest(&mut kb, &dims, lanes, l.walk(), body),
+    let squares = if l.target.is_gpu() { transposed::operand_axis(&dims, &leaves, &outs) } else { None };
+    let blocks = if l.target.is_gpu() { None } else { blocks::plan(l, &dims, &leaves, &outs, ops) };
+    let tiles = match (squares, blocks) {
+        (Some(axis), _) => transposed::Squares { g, dims: &dims, leaves: &leaves, outs: &outs, axis }.emit(&mut kb),
+        (_, Some(blocks)) => blocks.emit(&mut kb, l.walk()),
+        _ => nest(&mut kb, &dims, lanes, l.walk(), body),
     };
     let tile_ns = (&(&flops + &traffic)).floor_div(&Dim::from(16i64));
     let tile_ns = if tiles.is(0) { tile_ns } else { tile_ns.floor_div(&tiles.at_least(&Dim::ONE)) };

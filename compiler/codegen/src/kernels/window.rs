@@ -3,8 +3,12 @@
 //!
 //! A tile task computes rows of output pixels. For a block of channels, a few neighbouring pixels are kept in registers at
 //! once, so that a weight vector is loaded once for all of them and an input vector that several windows share only once.
-//! Padding is stored around the input beforehand, so the windows have no bounds to check.
+//! Padding is stored around the input beforehand, so the windows have no bounds to check; on a CPU pooling reads its input
+//! in place instead, and the few windows that reach beyond it go over the part of theirs that is inside.
+//! Pooling has no weights to keep in registers: it goes over the channels of a few pixels before the next ones, so that
+//! memory is read in order.
 
+pub mod across;
 mod depthwise;
 
 pub use depthwise::{depthwise, is_depthwise};
@@ -33,6 +37,9 @@ const FEW: usize = 9;
 /// Positions of a window's row up to which it is unrolled there.
 const LONGEST_ROW: usize = 16;
 
+/// Elements of neighbouring pixels that pooling takes at once: few enough that memory is still read in order.
+const NEAR: i64 = 32;
+
 /// How a window's elements combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Combine {
@@ -57,12 +64,37 @@ struct Spec {
     bounds: Vec<(Dim, Dim)>,
     /// Outputs per input channel.
     multiple: i64,
+    /// If `x` has no padding stored and windows reach beyond it: per spatial axis, the range of padded coordinates that
+    /// exist.
+    inside: Vec<(Dim, Dim)>,
+}
+
+impl Spec {
+    /// True if there is one channel and the windows have one column: the last spatial axis can be the channels.
+    fn is_flat(&self, space: &[Dim]) -> bool {
+        let last = self.kernel.len() - 1;
+        let n = &space[2 + last];
+        let plain = [&self.bounds, &self.inside].iter().filter_map(|r| r.get(last)).all(|(lo, hi)| lo.is(0) && hi == n);
+        last > 0 && space[1].is(1) && self.weights.is_none() && self.kernel[last] == 1 && self.strides[last] == 1 && plain
+    }
+
+    /// Takes the last spatial axis for the channels, and the one channel for that axis.
+    fn exchange_channels(&mut self) {
+        let last = self.kernel.len() - 1;
+        self.x.view.strides.swap(1, 2 + last);
+        for ranges in [&mut self.bounds, &mut self.inside] {
+            ranges.iter_mut().skip(last).for_each(|r| *r = (Dim::ZERO, Dim::ONE));
+        }
+    }
 }
 
 /// Lowers a pooling window with its epilogue.
 pub fn pool(l: &mut Lowering, group: &Group, op: &Pool) -> Result<(), CompileError> {
     let node = l.anchor(group);
     let x = node.inputs[0];
+    if across::applies(l, node, op) && l.access(x).view.strides[2].is(1) {
+        return across::lower(l, group, op);
+    }
     let ty = l.g.ty(x).clone();
     let mut after = op.after.clone();
     let mut bounds = Vec::new();
@@ -85,21 +117,28 @@ pub fn pool(l: &mut Lowering, group: &Group, op: &Pool) -> Result<(), CompileErr
     };
     let dtype = ty.dtype.compute();
     let fill = if combine == Combine::Max { lowest(dtype) } else { Const::number(dtype, 0.0) };
+    let in_place = !plain && !l.target.is_gpu();
+    let inside = op.before.iter().zip(&ty.shape[2..]).map(|(before, n)| (before.clone(), before + n));
+    let inside = if in_place { inside.collect() } else { Vec::new() };
     let spec = Spec {
         combine,
         kernel: op.kernel.clone(),
         strides: op.strides.clone(),
         dilations: op.dilations.clone(),
-        x: contract::padded_with(l, x, &op.before, &after, fill),
+        x: if in_place { l.access(x) } else { contract::padded_with(l, x, &op.before, &after, fill) },
         weights: None,
         bounds: if plain { Vec::new() } else { bounds },
         multiple: 1,
+        inside,
     };
     emit(l, group, spec)
 }
 
 /// What a maximum starts from.
 fn lowest(dtype: DType) -> Const { super::rows::neutral(xlac_ir::ops::reduce::ReduceFn::Max, dtype) }
+
+/// Emits the innermost loop's body: from an address and what the loops carry to what they carry on.
+type Body<'a> = &'a mut dyn FnMut(&mut Kb, Val, Vec<Val>) -> Vec<Val>;
 
 /// Everything the loops need.
 struct Emitter<'a> {
@@ -122,49 +161,41 @@ struct Emitter<'a> {
     width: i64,
 }
 
-fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError> {
+fn emit(l: &mut Lowering, group: &Group, mut spec: Spec) -> Result<(), CompileError> {
     let exits: Vec<(ValueId, Place)> = group.exits.iter().map(|&v| (v, l.place_exit(v))).collect();
     if group.space.iter().any(|d| d.is(0)) || exits.is_empty() {
         return Ok(());
     }
-    let anchor = l.anchor(group).outputs[0];
-    let members: HashSet<NodeId> = group.members.iter().copied().filter(|&m| m != group.anchor).collect();
     // Loop order: batch, spatial axes, channels.
     let rank = group.space.len();
-    let order: Vec<usize> = std::iter::once(0).chain(2..rank).chain([1]).collect();
-    let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
+    let mut order: Vec<usize> = std::iter::once(0).chain(2..rank).chain([1]).collect();
+    if !l.target.is_gpu() && spec.is_flat(&group.space) {
+        spec.exchange_channels();
+        order.swap(rank - 2, rank - 1);
+    }
     let mut kb = Kb::new(&l.name(group));
-    let operands = map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor);
-    let leaves: HashMap<ValueId, Leaf> = operands.map(|v| (v, leaf(l, &mut kb, v, group, &strides))).collect();
+    let anchor = l.anchor(group).outputs[0];
+    let (leaves, outs) = operands(l, &mut kb, group, &exits, &order);
     let dtype = l.g.ty(anchor).dtype;
     let sizes: Vec<Dim> = order.iter().map(|&a| group.space[a].clone()).collect();
     let positions: usize = spec.kernel.iter().product();
-    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
     let full = l.target.lanes(dtype);
-    let outs: Vec<_> = exits.iter().map(|(v, p)| (*v, kb.write(p), p.dtype, strides(p))).collect();
     let unit = outs.iter().all(|o| o.3[rank - 1].is(1));
     let lanes = if unit { map::fit_lanes(full, sizes.last(), l.target.masked_memory) } else { 1 };
-    let elements = Dim::product(&group.space);
-    let flops = &elements * &Dim::from(2 * positions + work as usize);
-    let traffic = &elements * &Dim::from(12i64);
     let x = kb.read(&spec.x);
     let w = spec.weights.as_ref().map(|w| kb.read(w));
     let (acc, walk) = (dtype.compute(), l.walk());
-    let launch = |l: &mut Lowering, kb: Kb, tiles: Dim| {
-        let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
-        let loc = l.loc(group);
-        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
-    };
     if let Some(w) = w.filter(|_| !walk.fine && positions <= UNROLL) {
         let space = sizes[..rank - 1].to_vec();
+        let work = work(l, group);
         let size = depthwise::block_size(l, &spec, (space[1..].iter().rev().nth(1), &space[rank - 2]), work);
         let (channels, masked) = (sizes[rank - 1].clone(), walk.masked);
         let b = depthwise::Block { g: l.g, anchor, acc, dtype, space, channels, x, w, leaves, outs, lanes, masked, size, spec };
         let tiles = b.emit(&mut kb);
-        launch(l, kb, tiles);
+        launch(l, group, kb, tiles, positions);
         return Ok(());
     }
-    let e = Emitter {
+    let mut e = Emitter {
         g: l.g,
         anchor,
         acc,
@@ -178,20 +209,53 @@ fn emit(l: &mut Lowering, group: &Group, spec: Spec) -> Result<(), CompileError>
         outs,
         lanes,
         walk,
-        width: width(l, &sizes[rank - 2], positions),
+        width: 1,
         spec,
     };
+    let whole = e.whole().map(|(lo, hi)| &hi - &lo);
+    e.width = width(l, whole.as_ref().unwrap_or(&e.pixels), positions);
+    if e.w.is_none() && !l.target.is_gpu() {
+        e.width = e.width.min(NEAR / hint(&e.channels).max(1)).max(1);
+    }
     let tiles = e.emit(&mut kb);
-    launch(l, kb, tiles);
+    launch(l, group, kb, tiles, positions);
     Ok(())
 }
 
-/// An operand of the epilogue.
-fn leaf(l: &mut Lowering, kb: &mut Kb, v: ValueId, group: &Group, strides: &impl Fn(&Place) -> Vec<Dim>) -> Leaf {
-    l.const_leaf(v).unwrap_or_else(|| {
-        let place = l.leaf_view(v, &group.space);
-        Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
-    })
+/// What a group reads besides its window, and its results, with strides for loops over the axes in `order`.
+fn operands(l: &mut Lowering, kb: &mut Kb, group: &Group, exits: &[(ValueId, Place)], order: &[usize]) -> (HashMap<ValueId, Leaf>, Vec<Out>) {
+    let anchor = l.anchor(group).outputs[0];
+    let members = epilogue(group);
+    let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
+    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
+    for v in map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor) {
+        let leaf = match l.const_leaf(v) {
+            Some(leaf) => leaf,
+            None => {
+                let place = l.leaf_view(v, &group.space);
+                Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
+            }
+        };
+        leaves.insert(v, leaf);
+    }
+    let outs = exits.iter().map(|(v, p)| (*v, kb.write(p), p.dtype, strides(p))).collect();
+    (leaves, outs)
+}
+
+/// Nodes of a group besides its window.
+fn epilogue(group: &Group) -> HashSet<NodeId> { group.members.iter().copied().filter(|&m| m != group.anchor).collect() }
+
+/// Cost of what follows the window, for each element.
+fn work(l: &Lowering, group: &Group) -> u32 { epilogue(group).iter().map(|&n| group::cost(&l.g.node(n).op)).sum() }
+
+/// Launches a kernel of windows of so many positions.
+fn launch(l: &mut Lowering, group: &Group, kb: Kb, tiles: Dim, positions: usize) {
+    let elements = Dim::product(&group.space);
+    let flops = &elements * &Dim::from(2 * positions + work(l, group) as usize);
+    let traffic = &elements * &Dim::from(12i64);
+    let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
+    let loc = l.loc(group);
+    l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
 }
 
 /// Pixels kept in registers: few enough to fit, and dividing the row with little waste.
@@ -214,13 +278,24 @@ impl Emitter<'_> {
         }
         let number = kb.k.tile();
         let rows = kb.unflatten(number, &self.rows);
+        if self.w.is_none() {
+            self.row(kb, &rows, |kb, first, width| self.channels(kb, |kb, c, lanes, count| {
+                self.pixels(kb, &rows, (first, None), width, c, lanes, count);
+            }));
+        } else {
+            self.channels(kb, |kb, c, lanes, count| self.row(kb, &rows, |kb, first, width| {
+                self.pixels(kb, &rows, (first, None), width, c, lanes, count);
+            }));
+        }
+        Dim::product(&self.rows)
+    }
+
+    /// `body` for each vector of channels: the first, the lanes, and the number of valid ones.
+    fn channels(&self, kb: &mut Kb, body: impl FnMut(&mut Kb, Val, u32, Option<Val>)) {
         let zero = kb.k.int(0);
         let n = kb.dim(&self.channels);
         let exact = self.channels.as_const().is_some_and(|c| c % i64::from(self.lanes) == 0);
-        map::vector_loop(kb, (zero, n, exact), self.lanes, self.walk.masked, |kb, c, lanes, count| {
-            self.row(kb, &rows, c, lanes, count);
-        });
-        Dim::product(&self.rows)
+        map::vector_loop(kb, (zero, n, exact), self.lanes, self.walk.masked, body);
     }
 
     /// A tile is a few neighbouring pixels of one vector of channels.
@@ -248,43 +323,118 @@ impl Emitter<'_> {
         tiles
     }
 
-    /// One row of pixels for one block of channels.
-    fn row(&self, kb: &mut Kb, rows: &[Val], c: Val, lanes: u32, count: Option<Val>) {
+    /// `body` for each group of pixels of a row: the first, and how many.
+    fn row(&self, kb: &mut Kb, rows: &[Val], mut body: impl FnMut(&mut Kb, Val, i64)) {
         let zero = kb.k.int(0);
         let n = kb.dim(&self.pixels);
-        let limit = kb.k.add_int(n, -self.width);
-        let wide = |kb: &mut Kb| {
-            let open = kb.k.begin_for((zero, n, self.width), &[], LoopHint::Plain);
+        let Some((lo, hi)) = self.whole() else {
+            self.groups(kb, (zero, n), &self.pixels, body);
+            return;
+        };
+        // Windows that reach beyond the input come one by one.
+        let (lo_at, hi_at) = (kb.dim(&lo), kb.dim(&hi));
+        self.groups(kb, (lo_at, hi_at), &(&hi - &lo), &mut body);
+        for ends in [(zero, lo_at), (hi_at, n)] {
+            let each = kb.k.begin_for((ends.0, ends.1, 1), &[], LoopHint::Plain);
+            self.border(kb, rows, each.var);
+            kb.k.end_for(each, &[]);
+        }
+    }
+
+    /// The pixels of a row whose windows lie inside the input along the last axis, if not all do.
+    fn whole(&self) -> Option<(Dim, Dim)> {
+        let last = self.spec.kernel.len() - 1;
+        let (before, end) = self.spec.inside.get(last)?;
+        let stride = Dim::from(self.spec.strides[last]);
+        let reach = Dim::from((self.spec.kernel[last] - 1) * self.spec.dilations[last] + 1);
+        let lo = before.ceil_div(&stride).at_most(&self.pixels);
+        let hi = (&(end - &reach).floor_div(&stride) + &Dim::ONE).at_most(&self.pixels).at_least(&lo);
+        Some((lo, hi))
+    }
+
+    /// `body` for each group of the pixels `lo..hi`, of which there are `count`: the first, and how many.
+    fn groups(&self, kb: &mut Kb, (lo, hi): (Val, Val), count: &Dim, mut body: impl FnMut(&mut Kb, Val, i64)) {
+        let limit = kb.k.add_int(hi, -self.width);
+        let mut wide = |kb: &mut Kb| {
+            let open = kb.k.begin_for((lo, hi, self.width), &[], LoopHint::Plain);
             // The last step overlaps the one before it.
             let from = kb.min(open.var, limit);
-            self.pixels(kb, rows, (from, None), self.width, c, lanes, count);
+            body(kb, from, self.width);
             kb.k.end_for(open, &[]);
         };
-        if self.width == 1 || self.pixels.as_const().is_some_and(|n| n >= self.width) {
+        if self.width == 1 || count.as_const().is_some_and(|n| n >= self.width) {
             wide(kb);
             return;
         }
-        let enough = kb.k.cmp(Pred::Ge, limit, zero);
+        let enough = kb.k.cmp(Pred::Ge, limit, lo);
         let mut open = kb.k.begin_if(enough);
         wide(kb);
         kb.k.begin_else(&mut open, &[]);
-        let each = kb.k.begin_for((zero, n, 1), &[], LoopHint::Plain);
-        self.pixels(kb, rows, (each.var, None), 1, c, lanes, count);
+        let each = kb.k.begin_for((lo, hi, 1), &[], LoopHint::Plain);
+        body(kb, each.var, 1);
         kb.k.end_for(each, &[]);
         kb.k.end_if(open, &[]);
+    }
+
+    /// A pixel whose window may reach beyond the input.
+    fn border(&self, kb: &mut Kb, rows: &[Val], pixel: Val) {
+        self.channels(kb, |kb, c, lanes, count| {
+            let base = self.base(kb, rows, pixel, c);
+            let at = [&rows[1..], &[pixel]].concat();
+            let init = vec![kb.k.splat_const(self.start(), lanes)];
+            let accs = self.clipped(kb, &at, 0, base, init, &mut |kb, at, accs| {
+                let x = self.load(kb, at, lanes, count);
+                vec![self.combine(kb, accs[0], x, None)]
+            });
+            self.finish_and_store(kb, rows, (pixel, None), accs, c, (lanes, count));
+        });
+    }
+
+    /// Loops over the positions of a window inside of the input along each axis that `pixel` has; `body` gets the address
+    /// and what the loops carry.
+    fn clipped(
+        &self,
+        kb: &mut Kb,
+        pixel: &[Val],
+        axis: usize,
+        at: Val,
+        accs: Vec<Val>,
+        body: Body,
+    ) -> Vec<Val> {
+        if axis == pixel.len() {
+            return body(kb, at, accs);
+        }
+        let (lo, hi) = &self.spec.inside[axis];
+        let (first, end) = self.within(kb, axis, pixel[axis], lo, hi);
+        let open = kb.k.begin_for((first, end, 1), &accs, LoopHint::Plain);
+        let (i, phis) = (open.var, open.phis.clone());
+        let step = kb.dim(&(&self.spec.x.view.strides[2 + axis] * &Dim::from(self.spec.dilations[axis])));
+        let shift = kb.k.mul(i, step);
+        let at = kb.k.add(at, shift);
+        let next = self.clipped(kb, pixel, axis + 1, at, phis, body);
+        kb.k.end_for(open, &next)
+    }
+
+    /// What a window's elements are combined with first.
+    fn start(&self) -> Const {
+        match self.spec.combine {
+            Combine::Max => lowest(self.acc),
+            _ => Const::number(self.acc, 0.0),
+        }
     }
 
     /// Pixels from `first` on; those before `own` are not stored.
     #[allow(clippy::too_many_arguments)]
     fn pixels(&self, kb: &mut Kb, rows: &[Val], (first, own): (Val, Option<Val>), width: i64, c: Val, lanes: u32, count: Option<Val>) {
-        let start = match self.spec.combine {
-            Combine::Max => lowest(self.acc),
-            _ => Const::number(self.acc, 0.0),
-        };
-        let init = vec![kb.k.splat_const(start, lanes); width as usize];
+        let init = vec![kb.k.splat_const(self.start(), lanes); width as usize];
         let base = self.base(kb, rows, first, c);
         let positions: usize = self.spec.kernel.iter().product();
-        let accs = if self.walk.fine && positions > FEW && self.spec.kernel.last().is_some_and(|&k| k <= LONGEST_ROW) {
+        let accs = if !self.spec.inside.is_empty() {
+            let zero = kb.k.int(0);
+            self.clipped(kb, &rows[1..], 0, base, init, &mut |kb, at, accs| {
+                self.last_axis(kb, at, zero, width, c, (lanes, count), accs)
+            })
+        } else if self.walk.fine && positions > FEW && self.spec.kernel.last().is_some_and(|&k| k <= LONGEST_ROW) {
             let zero = kb.k.int(0);
             self.by_rows(kb, 0, base, zero, width, c, (lanes, count), init)
         } else if positions <= UNROLL {
@@ -293,6 +443,21 @@ impl Emitter<'_> {
             let zero = kb.k.int(0);
             self.looped(kb, 0, base, zero, c, lanes, count, init)
         };
+        self.finish_and_store(kb, rows, (first, own), accs, c, (lanes, count));
+    }
+
+    /// The row of a window along the last axis, unrolled if it is short.
+    #[allow(clippy::too_many_arguments)]
+    fn last_axis(&self, kb: &mut Kb, at: Val, position: Val, width: i64, c: Val, (lanes, count): (u32, Option<Val>), accs: Vec<Val>) -> Vec<Val> {
+        let last = self.spec.kernel.len() - 1;
+        if width > 1 || self.spec.kernel[last] <= LONGEST_ROW {
+            return self.window_row(kb, at, position, width, c, (lanes, count), accs);
+        }
+        self.looped(kb, last, at, position, c, lanes, count, accs)
+    }
+
+    /// Completes and stores pixels from `first` on; those before `own` are not stored.
+    fn finish_and_store(&self, kb: &mut Kb, rows: &[Val], (first, own): (Val, Option<Val>), accs: Vec<Val>, c: Val, (lanes, count): (u32, Option<Val>)) {
         for (t, acc) in accs.into_iter().enumerate() {
             let pixel = kb.k.add_int(first, t as i64);
             let x = self.finish(kb, rows, pixel, acc);
@@ -319,7 +484,10 @@ impl Emitter<'_> {
             strides.push(&s[2 + i] * &Dim::from(*step));
         }
         strides.push(s[1].clone());
-        kb.address(&[rows, &[first, c]].concat(), &strides)
+        let at = kb.address(&[rows, &[first, c]].concat(), &strides);
+        let padding = self.spec.inside.iter().zip(&s[2..]).fold(Dim::ZERO, |sum, ((before, _), s)| &sum + &(before * s));
+        let padding = kb.dim(&padding);
+        kb.k.sub(at, padding)
     }
 
     fn load(&self, kb: &mut Kb, at: Val, lanes: u32, count: Option<Val>) -> Val {
@@ -455,8 +623,16 @@ impl Emitter<'_> {
         kb.k.bin(BinOp::Div, acc, total)
     }
 
-    /// Positions of a window along one axis that lie in `lo..hi`.
+    /// Number of positions of a window along one axis that lie in `lo..hi`.
     fn counted(&self, kb: &mut Kb, s: usize, at: Val, lo: &Dim, hi: &Dim) -> Val {
+        let (first, end) = self.within(kb, s, at, lo, hi);
+        let zero = kb.k.int(0);
+        let n = kb.k.sub(end, first);
+        kb.max(n, zero)
+    }
+
+    /// The positions of a window along one axis that lie in `lo..hi`: the first, and the end of them.
+    fn within(&self, kb: &mut Kb, s: usize, at: Val, lo: &Dim, hi: &Dim) -> (Val, Val) {
         let start = kb.k.mul_int(at, self.spec.strides[s] as i64);
         let (lo, hi) = (kb.dim(lo), kb.dim(hi));
         let dilation = self.spec.dilations[s] as i64;
@@ -472,9 +648,6 @@ impl Emitter<'_> {
         let end = kb.k.add_int(end, dilation - 1);
         let end = kb.k.bin(BinOp::Div, end, d);
         let size = kb.k.int(self.spec.kernel[s] as i64);
-        let end = kb.min(end, size);
-        let n = kb.k.sub(end, first);
-        kb.max(n, zero)
+        (first, kb.min(end, size))
     }
 }
-

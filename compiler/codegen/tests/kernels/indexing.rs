@@ -168,3 +168,34 @@ fn strided_operands() {
         &[],
     );
 }
+
+/// Resizing along both spatial axes: gathers of gathers and sums of gathers, in either layout, with constant and computed
+/// indices.
+#[test]
+fn gathers_share_kernels() {
+    let index = |values: &[i64]| {
+        let bits: Vec<String> = values.iter().map(i64::to_string).collect();
+        format!("constant {{dtype = i64, shape = [{}], bits = [{}]}} : i64[{}]", values.len(), bits.join(", "), values.len())
+    };
+    for source in ["conv %x, %w {strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32}", "mul %x, %z"] {
+        for (rows, columns) in [(index(&[0, 0, 1, 1, 2, 2]), index(&[3, 0, 1, 1, 2])), ("dims {dims = [N - 1, 0, N - 2, 1, 0, 1], scalar = false} : i64[6]".into(), index(&[0, 1, 2, 3, 3]))] {
+            let text = format!(
+                "graph @g(%x: f32[N, 19, 3, 4], %w: f32[19, 19, 1, 1], %z: f32[N, 19, 3, 4], %t: f32[5]) -> (%y, %d) {{
+  %r = {rows}
+  %c = {columns}
+  %s = {source} : f32[N, 19, 3, 4]
+  %a = gather %s, %r {{axis = 2}} : f32[N, 19, 6, 4]
+  %b = gather %a, %c {{axis = 3}} : f32[N, 19, 6, 5]
+  %e = gather %s, %c {{axis = 3}} : f32[N, 19, 3, 5]
+  %f = gather %e, %r {{axis = 2}} : f32[N, 19, 6, 5]
+  %g = mul %f, %t : f32[N, 19, 6, 5]
+  %y = add %b, %g : f32[N, 19, 6, 5]
+  %d = abs %e : f32[N, 19, 3, 5]
+  yield %y, %d
+}}
+"
+            );
+            check(&text, SIZES);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Contractions, windows, row reductions and data movement, one kind of graph a test.
 
-use crate::harness::{Graph, SIZES, check, one};
+use crate::harness::{Graph, SIZES, check, graph_of, one};
 
 /// A graph of one contraction with a weight, bias and activation.
 fn with_epilogue(x: &str, w: &str, bias: &str, op: &str, result: &str) -> String {
@@ -198,6 +198,70 @@ fn transposed_convolutions() {
         ("1, 2, 3, 3", "2, 2, 1, 1", op("3, 3", "0, 0", "0, 0", "2, 2", "1, 1", 1), "1, 2, 9, 9"),
     ] {
         one("conv_transpose", &[format!("f32[{x}]"), format!("f32[{w}]")], &attrs, &format!("f32[{y}]"));
+    }
+}
+
+/// Local response normalization of a value that is stored channels-last, and its users.
+#[test]
+fn sums_over_neighbouring_channels() {
+    for (n, channels, size) in [("2", "19", 5), ("N", "32", 5), ("1", "40", 2), ("2", "3", 5), ("2", "16", 40), ("N", "M", 3)] {
+        for dtype in ["f32", "f16", "f64"] {
+            let (before, after) = ((size - 1) / 2, size / 2);
+            let shape = format!("{n}, {channels}, 3, 4");
+            let text = format!(
+                "graph @g(%x: {dtype}[{n}, 2, 3, 4], %w: {dtype}[{channels}, 2, 1, 1]) -> (%y) {{
+  %c = conv %x, %w {{strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = {dtype}}} : {dtype}[{shape}]
+  %s = mul %c, %c : {dtype}[{shape}]
+  %f = reshape %s {{shape = [{n}, 1, {channels}, 12]}} : {dtype}[{n}, 1, {channels}, 12]
+  %p = pool %f {{f = sum, kernel = [{size}, 1], strides = [1, 1], before = [{before}, 0], after = [{after}, 0], dilations = [1, 1], sizes = [{channels}, 12]}} : {dtype}[{n}, 1, {channels}, 12]
+  %d = abs %p : {dtype}[{n}, 1, {channels}, 12]
+  %e = reshape %d {{shape = [{shape}]}} : {dtype}[{shape}]
+  %y = pool %e {{f = max, kernel = [2, 2], strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], sizes = [2, 3]}} : {dtype}[{n}, {channels}, 2, 3]
+  yield %y
+}}
+"
+            );
+            check(&text, SIZES);
+            check(&text, LARGER);
+        }
+    }
+}
+
+/// Sizes of symbols that fill vectors.
+const LARGER: &[(&str, i64)] = &[("N", 2), ("M", 21), ("T", 37)];
+
+/// Operands that run along another axis than the results: blocks are turned round in registers.
+#[test]
+fn transpositions() {
+    for (x, perm, y) in [
+        ("3, 35", "1, 0", "35, 3"),
+        ("2, 5, 40", "0, 2, 1", "2, 40, 5"),
+        ("2, 7, 33", "0, 2, 1", "2, 33, 7"),
+        ("2, 33, 6, 5", "0, 2, 3, 1", "2, 6, 5, 33"),
+        ("1, 16, 64", "0, 2, 1", "1, 64, 16"),
+        ("40, 9", "1, 0", "9, 40"),
+        ("3, 6, 28", "0, 2, 1", "3, 28, 6"),
+        ("N, 3, T, 9", "0, 2, 3, 1", "N, T, 9, 3"),
+        ("N, T, 4", "0, 2, 1", "N, 4, T"),
+        ("N, M, 70", "2, 1, 0", "70, M, N"),
+        ("N, 70, M", "0, 2, 1", "N, M, 70"),
+    ] {
+        for dtype in ["f32", "f16", "f64", "i8", "i64", "bool"] {
+            let attrs = format!("{{perm = [{perm}]}}");
+            let text = graph_of("transpose", &[format!("{dtype}[{x}]")], &attrs, &format!("{dtype}[{y}]"));
+            check(&text, SIZES);
+            check(&text, LARGER);
+        }
+        let mut g = Graph::new();
+        g.input("x", &format!("f32[{x}]"));
+        let last = y.rsplit(", ").next().expect("an axis");
+        g.input("s", &format!("f32[{last}]"));
+        g.line(&format!("%t = transpose %x {{perm = [{perm}]}} : f32[{y}]"));
+        g.line(&format!("%m = mul %t, %s : f32[{y}]"));
+        g.line(&format!("%n = neg %t : f32[{y}]"));
+        let text = g.finish("%m, %n");
+        check(&text, SIZES);
+        check(&text, LARGER);
     }
 }
 

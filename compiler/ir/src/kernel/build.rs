@@ -311,6 +311,17 @@ impl KernelBuilder {
         self.emit(Instr::Concat(a, b), VType::vector(ty.dtype, lanes))
     }
 
+    /// Lanes `picks` of two vectors of one type, those of `b` numbered after those of `a`.
+    pub fn permute(&mut self, a: Val, b: Val, picks: &[u32]) -> Val {
+        let ty = self.ty(a);
+        assert_eq!(ty, self.ty(b), "permuted vectors differ in type");
+        let lanes = picks.len() as u32;
+        if lanes == ty.lanes && picks.iter().zip(0..).all(|(&p, i)| p == i) {
+            return a;
+        }
+        self.emit(Instr::Permute(a, b, picks.into()), VType::vector(ty.dtype, lanes))
+    }
+
     /// Integer sum.
     pub fn add(&mut self, a: Val, b: Val) -> Val { self.bin(BinOp::Add, a, b) }
     /// Difference.

@@ -297,6 +297,10 @@ impl Machine<'_> {
             Instr::Extract(a, lane) => vec![self.lanes(a)[lane as usize]],
             Instr::Slice(a, first) => self.lanes(a)[first as usize..][..lanes].to_vec(),
             Instr::Concat(a, b) => [self.lanes(a), self.lanes(b)].concat(),
+            Instr::Permute(a, b, ref picks) => {
+                let both = [self.lanes(a), self.lanes(b)].concat();
+                picks.iter().map(|&p| both[p as usize]).collect()
+            }
             Instr::Team(_) => vec![Const::i64(self.now as i64)],
             Instr::Load { buf, index, offset, count } => {
                 let first = i128::from(self.int(index)) + i128::from(offset);

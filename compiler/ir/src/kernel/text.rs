@@ -207,6 +207,10 @@ impl Printer<'_> {
             Instr::Extract(a, lane) => format!("extract {}[{lane}]", val(a)),
             Instr::Slice(a, first) => format!("slice {}[{first}]", val(a)),
             Instr::Concat(a, b) => format!("concat {}", list(&[a, b])),
+            Instr::Permute(a, b, ref picks) => {
+                let picks: Vec<String> = picks.iter().map(u32::to_string).collect();
+                format!("permute {} [{}]", list(&[a, b]), picks.join(", "))
+            }
             Instr::Load { buf, index, offset, count } => {
                 format!("load {}{}", self.place(buf, index, offset, None), counted(count))
             }

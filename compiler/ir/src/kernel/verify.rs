@@ -10,7 +10,7 @@
 //! - K8: compared operands have equal types; the result is bool with their lanes.
 //! - K9: a `select` chooses between values of its type; the condition is bool, of one lane or of theirs.
 //! - K10: a `convert` keeps the lanes; a `bitcast` keeps lanes and width and makes no bool.
-//! - K11: `splat`, `iota`, `extract`, `slice` and `concat` take and give as many lanes as they say.
+//! - K11: `splat`, `iota`, `extract`, `slice`, `concat` and `permute` take and give as many lanes as they say.
 //! - K12: indices, strides and counts are i64 scalars (the index of a `gather` an i64 vector with the result's lanes),
 //!   and memory is accessed as its own element type.
 //! - K13: loads read parameters that may be read, or scratch; stores write parameters that may be written, or scratch.
@@ -311,7 +311,7 @@ impl Verifier<'_> {
                 let fits = fits && (ty.dtype != DType::Bool || from.dtype == DType::Bool);
                 self.require(fits, "K10", || format!("%{id} reinterprets {from} as {ty}"));
             }
-            Instr::Splat(_) | Instr::Iota(_) | Instr::Extract(..) | Instr::Slice(..) | Instr::Concat(..) => {
+            Instr::Splat(_) | Instr::Iota(_) | Instr::Extract(..) | Instr::Slice(..) | Instr::Concat(..) | Instr::Permute(..) => {
                 self.shuffle(id, ty, instr);
             }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(v, ty, instr),
@@ -321,7 +321,8 @@ impl Verifier<'_> {
 
     fn shuffle(&mut self, id: u32, ty: VType, instr: &Instr) {
         let a = match *instr {
-            Instr::Splat(a) | Instr::Iota(a) | Instr::Extract(a, _) | Instr::Slice(a, _) | Instr::Concat(a, _) => a,
+            Instr::Splat(a) | Instr::Iota(a) | Instr::Extract(a, _) | Instr::Slice(a, _) => a,
+            Instr::Concat(a, _) | Instr::Permute(a, ..) => a,
             _ => unreachable!("called for these only"),
         };
         let Some(from) = self.used(a) else { return };
@@ -333,6 +334,10 @@ impl Verifier<'_> {
             Instr::Concat(_, b) => {
                 let Some(second) = self.used(b) else { return };
                 second.dtype == from.dtype && from.lanes.checked_add(second.lanes) == Some(ty.lanes)
+            }
+            Instr::Permute(_, b, ref picks) => {
+                let same = self.used(b) == Some(from) && picks.len() as u64 == u64::from(ty.lanes);
+                same && picks.iter().all(|&p| u64::from(p) < 2 * u64::from(from.lanes))
             }
             _ => true,
         };

@@ -41,3 +41,4 @@ pub mod transpose_into_matmul_left;
 pub mod transpose_into_matmul_right;
 pub mod transpose_of_transpose;
 pub mod transpose_units;
+pub mod view_later;

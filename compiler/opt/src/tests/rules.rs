@@ -117,6 +117,66 @@ fn misses_have_reasons() {
     assert!(misses(&program, "canon/nothing", Numerics::Exact).is_err());
 }
 
+/// Operands of an op on a view are viewed back: along any axis the view keeps, or whole.
+#[test]
+fn operands_are_viewed_back() {
+    let rule = RULES.iter().find(|r| r.name == "canon/view_later").expect("the rule");
+    let conv = "conv %x, %w {strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32} : f32[2, 3, 1, 4]";
+    let squeeze = ("reshape %p {shape = [2, 3, 4]}", "2, 3, 4");
+    let turn = ("transpose %p {perm = [3, 0, 2, 1]}", "4, 2, 1, 3");
+    let merge = ("reshape %p {shape = [2, 12]}", "2, 12");
+    for ((view, shape), c, fits) in [
+        (squeeze, "3, 1", true),
+        (squeeze, "2, 1, 4", true),
+        (squeeze, "2, 3, 4", true),
+        (turn, "3", true),
+        (turn, "4, 1, 1, 3", true),
+        (turn, "1, 2, 1, 1", true),
+        (merge, "1, 1", true),
+        (merge, "2, 12", true),
+        (merge, "2, 1", false),
+        (merge, "12", false),
+    ] {
+        let text = format!(
+            "graph @g(%x: f32[2, 2, 1, 4], %w: f32[3, 2, 1, 1], %c: f32[{c}]) -> (%r) {{
+              %p = {conv}
+              %v = {view} : f32[{shape}]
+              %y = sub %c, %v : f32[{shape}]
+              yield %y
+            }}"
+        );
+        let before = parse(&text);
+        let (after, report) = rewritten(&before, vec![rule]);
+        assert_eq!(report.rules.contains_key(rule.name), fits, "{view} with an operand of {c}");
+        verify::verify(&after).unwrap_or_else(|e| panic!("{e:?}\n{}", text::print(&after)));
+        let (a, b) = (outputs(&before, &before, 5).unwrap(), outputs(&after, &before, 5).unwrap());
+        assert_eq!(difference(&a, &b, None), None, "{}", text::print(&after));
+    }
+}
+
+/// Of two convolutions' results only the one that is made from the other takes in an op on a view of it.
+#[test]
+fn views_of_two_windows_come_to_an_end() {
+    let rule = RULES.iter().find(|r| r.name == "canon/view_later").expect("the rule");
+    let pool = "{f = max, kernel = [1, 1], strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], sizes = [1, 4]} : f32[2, 3, 1, 4]";
+    for (other, fits) in [("%b", false), ("%a", true)] {
+        let text = format!(
+            "graph @g(%x: f32[2, 3, 1, 4], %z: f32[2, 3, 1, 4]) -> (%r) {{
+              %a = pool %x {pool}
+              %b = pool %z {pool}
+              %o = reshape %a {{shape = [2, 3, 4]}} : f32[2, 3, 4]
+              %n = pool %o {{f = max, kernel = [1], strides = [1], before = [0], after = [0], dilations = [1], sizes = [4]}} : f32[2, 3, 4]
+              %t = reshape %n {{shape = [2, 3, 1, 4]}} : f32[2, 3, 1, 4]
+              %y = sub {other}, %t : f32[2, 3, 1, 4]
+              yield %y
+            }}"
+        );
+        let before = parse(&text);
+        let (after, report) = rewritten(&before, vec![rule]);
+        assert_eq!(report.rules.contains_key(rule.name), fits, "{}", text::print(&after));
+    }
+}
+
 #[test]
 fn rewritten_examples() {
     for rule in RULES {

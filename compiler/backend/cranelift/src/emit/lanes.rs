@@ -1,4 +1,4 @@
-//! Moving lanes: splat, iota, extract, slice, concat, masks of other widths, work lane by lane.
+//! Moving lanes: splat, iota, extract, slice, concat, permute, masks of other widths, work lane by lane.
 
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use xlac_ir::dtype::DType;
@@ -188,6 +188,60 @@ impl Emitter<'_> {
         }
         chunks.truncate(n);
         Rep::wide(ty, width, chunks)
+    }
+
+    /// Lanes `picks` of `a`, then `b`.
+    pub fn permute(&mut self, a: &Rep, b: &Rep, picks: &[u32]) -> Rep {
+        let ty = VType::vector(a.ty.dtype, picks.len() as u32);
+        if let (Some(x), true) = (a.bits, a.bits == b.bits) {
+            return Rep::constant(ty, x);
+        }
+        if let [pick] = *picks {
+            return if pick < a.lanes() { self.extract(a, pick) } else { self.extract(b, pick - a.lanes()) };
+        }
+        let width = a.width.max(b.width);
+        let (x, y) = (self.chunks_of(a), self.chunks_of(b));
+        let (x, y) = (self.mask_width(&x, width), self.mask_width(&y, width));
+        let per = 16 / width;
+        // Where a lane lies: its chunk among those of both, and its place there.
+        let at = |p: u32| {
+            let (first, lane) = if p < a.lanes() { (0, p) } else { (x.chunks.len(), p - a.lanes()) };
+            (first + (lane / per) as usize, lane % per)
+        };
+        let sources = [&x.chunks[..], &y.chunks[..]].concat();
+        let chunks = picks
+            .chunks(per as usize)
+            .map(|part| {
+                let places: Vec<(usize, u32)> = part.iter().map(|&p| at(p)).collect();
+                self.collect_lanes(&sources, &places, width as usize)
+            })
+            .collect();
+        Rep::wide(ty, width, chunks)
+    }
+
+    /// A chunk of the lanes, each `width` bytes, at these places: a source and a lane of it.
+    fn collect_lanes(&mut self, sources: &[Value], places: &[(usize, u32)], width: usize) -> Value {
+        let first = places[0].0;
+        let mut others: Vec<usize> = places.iter().map(|p| p.0).filter(|&s| s != first).collect();
+        others.sort_unstable();
+        others.dedup();
+        // Lanes of the first source fall in place together with those of the second; the rest follow one by one.
+        let byte = |lane: u32, i: usize, shift: usize| (shift + lane as usize * width + i % width) as u8;
+        let second = others.first().copied();
+        let start: [u8; 16] = std::array::from_fn(|i| match places.get(i / width) {
+            Some(&(s, lane)) if s == first => byte(lane, i, 0),
+            Some(&(s, lane)) if Some(s) == second => byte(lane, i, 16),
+            _ => i as u8,
+        });
+        let mut v = self.shuffle(sources[first], sources[second.unwrap_or(first)], start);
+        for &source in others.iter().skip(1) {
+            let more = std::array::from_fn(|i| match places.get(i / width) {
+                Some(&(s, lane)) if s == source => byte(lane, i, 16),
+                _ => i as u8,
+            });
+            v = self.shuffle(v, sources[source], more);
+        }
+        v
     }
 
     /// A bool value with masks of `width` bytes; anything else as it is.

@@ -329,6 +329,22 @@ impl Emitter<'_> {
             (0..n).map(|i| format!("i32 {}", if i < ta.lanes { i } else { wide + i - ta.lanes })).collect();
         self.op(format!("shufflevector {ty} {x}, {ty} {y}, <{n} x i32> <{}>", picks.join(", ")))
     }
+
+    pub(super) fn permute(&mut self, a: Val, b: Val, picks: &[u32]) -> String {
+        let t = self.kernel.ty(a);
+        let (x, y, elem) = (self.val(a), self.val(b), elem(t.dtype));
+        let wide = t.lanes.max(2);
+        let x = self.resize(&x, elem, t.lanes, wide);
+        let y = self.resize(&y, elem, t.lanes, wide);
+        let at = |p: u32| if p < t.lanes { p } else { wide + p - t.lanes };
+        if let [pick] = *picks {
+            let (from, lane) = if pick < t.lanes { (x, pick) } else { (y, pick - t.lanes) };
+            return self.op(format!("extractelement {} {from}, i64 {lane}", vector(elem, wide)));
+        }
+        let (ty, n) = (vector(elem, wide), picks.len());
+        let picks: Vec<String> = picks.iter().map(|&p| format!("i32 {}", at(p))).collect();
+        self.op(format!("shufflevector {ty} {x}, {ty} {y}, <{n} x i32> <{}>", picks.join(", ")))
+    }
 }
 
 /// `<0, 1, 2, ...>`.

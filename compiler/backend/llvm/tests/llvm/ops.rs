@@ -265,6 +265,40 @@ fn lanes() {
     }
 }
 
+/// Lanes of two vectors in any order, more and fewer than they have.
+#[test]
+fn permutations() {
+    for target in runnable() {
+        for (lanes, count) in [(1, 3), (2, 2), (3, 7), (4, 4), (8, 8), (16, 16), (16, 1), (17, 5), (32, 64)] {
+            let mut k = KernelBuilder::new("permute");
+            let (a, b) = (k.param("a", DType::I32, Access::Read), k.param("b", DType::I32, Access::Read));
+            let (out, bools) = (k.param("out", DType::I32, Access::Write), k.param("bools", DType::Bool, Access::Write));
+            let zero = k.int(0);
+            let (x, y) = (k.load(a, zero, 0, lanes, None), k.load(b, zero, 0, lanes, None));
+            let picks: Vec<u32> = (0..count).map(|i| (i * 7 + 3) % (2 * lanes)).collect();
+            let both = k.permute(x, y, &picks);
+            k.store(out, zero, 0, both, None);
+            let less = k.cmp(Pred::Lt, x, y);
+            let more = k.cmp(Pred::Gt, x, y);
+            let chosen = k.permute(less, more, &picks);
+            k.store(bools, zero, 0, chosen, None);
+            let loaded = Loaded::new(&[k.finish()], &target);
+            let mut x: Vec<i32> = (0..lanes as i32).map(|i| i * i % 11).collect();
+            let mut y: Vec<i32> = (0..lanes as i32).map(|i| 100 + i).map(|i| i * i % 13).collect();
+            let (mut out, mut bools) = (vec![0i32; count as usize], vec![9u8; count as usize]);
+            let buffers = [x.as_mut_ptr().cast(), y.as_mut_ptr().cast(), out.as_mut_ptr().cast(), bools.as_mut_ptr()];
+            assert_eq!(loaded.call(0, &buffers, &[], 0..1), 0);
+            let both: Vec<i32> = x.iter().chain(&y).copied().collect();
+            let want: Vec<i32> = picks.iter().map(|&p| both[p as usize]).collect();
+            assert_eq!(out, want, "{} lanes {lanes}", target.cpu);
+            let pairs = || x.iter().zip(&y);
+            let both: Vec<u8> = pairs().map(|(x, y)| u8::from(x < y)).chain(pairs().map(|(x, y)| u8::from(x > y))).collect();
+            let want: Vec<u8> = picks.iter().map(|&p| both[p as usize]).collect();
+            assert_eq!(bools, want, "{} lanes {lanes}", target.cpu);
+        }
+    }
+}
+
 /// 64-bit Arm cannot run here, but everything compiles and needs no outside symbol.
 #[test]
 fn cross_compiles_to_arm() {

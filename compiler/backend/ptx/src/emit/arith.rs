@@ -40,7 +40,9 @@ impl Emitter<'_> {
                 let lanes = (0..ty.lanes).map(|i| if i == 0 { base } else { lane(self, i) }).collect();
                 self.set_lanes(v, lanes);
             }
-            Instr::Splat(_) | Instr::Extract(..) | Instr::Slice(..) | Instr::Concat(..) => self.rearrange(v, instr),
+            Instr::Splat(_) | Instr::Extract(..) | Instr::Slice(..) | Instr::Concat(..) | Instr::Permute(..) => {
+                self.rearrange(v, instr);
+            }
             Instr::Load { buf, index, offset, count } => self.load(v, buf, (index, offset), count),
             Instr::LoadStrided { buf, index, offset, stride, count } => {
                 self.load_strided(v, buf, (index, offset), stride, count);

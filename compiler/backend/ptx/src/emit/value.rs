@@ -215,6 +215,11 @@ impl Emitter<'_> {
     pub(super) fn rearrange(&mut self, v: Val, instr: &Instr) {
         let ty = self.kernel.ty(v);
         match *instr {
+            Instr::Permute(a, b, ref picks) => {
+                let both = [&self.lanes(a)[..], &self.lanes(b)[..]].concat();
+                let lanes = picks.iter().map(|&p| both[p as usize]).collect();
+                self.set_lanes(v, lanes);
+            }
             Instr::Splat(a) => {
                 let lane = self.scalar(a);
                 let value = match packs(ty) && class_of(ty.dtype) == Class::B16 {

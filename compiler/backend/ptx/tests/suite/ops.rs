@@ -353,6 +353,24 @@ fn lanes_move() {
 }
 
 #[test]
+fn lanes_permute() {
+    for t in dtypes() {
+        for (n, count) in [(1, 3), (2, 2), (3, 7), (4, 4), (8, 8), (16, 1), (17, 5)] {
+            let mut k = KernelBuilder::new("permute");
+            let (a, b) = (k.param("a", t, Access::Read), k.param("b", t, Access::Read));
+            let out = k.param("o", t, Access::Write);
+            let zero = k.int(0);
+            let (x, y) = (k.load(a, zero, 0, n, None), k.load(b, zero, 0, n, None));
+            let picks: Vec<u32> = (0..count).map(|i| (i * 7 + 3) % (2 * n)).collect();
+            let both = k.permute(x, y, &picks);
+            k.store(out, zero, 0, both, None);
+            let buffers = [buffer(t, n as usize, 1), buffer(t, n as usize, 2), zeros(t, count as usize)];
+            agree(&k.finish(), &buffers, &[], 1);
+        }
+    }
+}
+
+#[test]
 fn iota_counts() {
     for t in dtypes().filter(|t| t.is_int()) {
         for n in [1, 2, 4, 7, 8, 16] {

@@ -63,6 +63,7 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
         x,
         weights: Some(weights),
         bounds: Vec::new(),
+        inside: Vec::new(),
         multiple: (shape[0] / op.groups) as i64,
     };
     emit(l, group, spec)

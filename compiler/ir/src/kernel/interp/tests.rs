@@ -76,6 +76,14 @@ fn lanes_move() {
         store %y[%i + 4], %f : f32x2
     }";
     assert_eq!(run_xy(text, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &[], 1).unwrap(), [2.0, 4.0, 3.0, 4.0, 4.0, 4.0]);
+    let text = "kernel @permuted(%x: f32 read, %y: f32 write) {
+        %i = tile : i64
+        %a = load %x[%i] : f32x3
+        %b = load %x[%i + 3] : f32x3
+        %c = permute %a, %b [5, 0, 0, 3, 2, 4] : f32x6
+        store %y[%i], %c : f32x6
+    }";
+    assert_eq!(run_xy(text, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &[], 1).unwrap(), [5.0, 0.0, 0.0, 3.0, 2.0, 4.0]);
 }
 
 #[test]

@@ -282,6 +282,7 @@ impl Parser<'_> {
             "extract" => self.lane().map(|(a, lane)| Instr::Extract(a, lane))?,
             "slice" => self.lane().map(|(a, first)| Instr::Slice(a, first))?,
             "concat" => self.exactly().map(|[a, b]| Instr::Concat(a, b))?,
+            "permute" => self.permute()?,
             "load" => {
                 let (buf, index, offset, stride) = self.place()?;
                 let count = self.count()?;
@@ -446,6 +447,14 @@ impl Parser<'_> {
         let lane = small(self.t)?;
         self.t.expect("]")?;
         Ok((value, lane))
+    }
+
+    /// `%a, %b [lane, lane, ...]`.
+    fn permute(&mut self) -> Result<Instr, ParseError> {
+        let [a, b] = self.exactly()?;
+        self.t.expect("[")?;
+        let picks: Vec<u32> = self.t.list("]", small)?;
+        Ok(Instr::Permute(a, b, picks.into()))
     }
 
     /// `count %n`, or nothing.

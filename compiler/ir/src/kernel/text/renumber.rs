@@ -110,6 +110,7 @@ impl Renumber {
             Instr::Extract(a, lane) => Instr::Extract(get(a), *lane),
             Instr::Slice(a, first) => Instr::Slice(get(a), *first),
             Instr::Concat(a, b) => Instr::Concat(get(a), get(b)),
+            Instr::Permute(a, b, picks) => Instr::Permute(get(a), get(b), picks.clone()),
             Instr::Load { buf, index, offset, count } => {
                 Instr::Load { buf: *buf, index: get(index), offset: *offset, count: count.as_ref().map(get) }
             }

@@ -247,7 +247,7 @@ impl Chooser<'_> {
 
     fn instr(&mut self, k: &mut KernelBuilder) -> Val {
         let ty = self.ty();
-        match self.pick(12) {
+        match self.pick(13) {
             0 => {
                 let applies = |&o: &UnOp| crate::scalar::un(o, zero(ty)).is_some();
                 let ops: Vec<UnOp> = UnOp::ALL.iter().copied().filter(applies).collect();
@@ -293,6 +293,11 @@ impl Chooser<'_> {
                 k.slice(both, self.pick(ty.lanes as usize) as u32, ty.lanes)
             }
             10 => {
+                let (a, b) = (self.value(k, ty), self.value(k, ty));
+                let picks: Vec<u32> = (0..ty.lanes).map(|_| self.pick(2 * ty.lanes as usize) as u32).collect();
+                k.permute(a, b, &picks)
+            }
+            11 => {
                 let a = self.value(k, ty);
                 let lane = k.extract(a, self.pick(ty.lanes as usize) as u32);
                 k.widen(lane, 3)

@@ -121,6 +121,9 @@ fn k11_lanes() {
     check("%y = extract %v[4] : f32", "K11");
     check("%y = slice %v[2] : f32x3", "K11");
     check("%y = concat %v, %v : f32x7", "K11");
+    check("%y = permute %v, %v [0, 8] : f32x2", "K11");
+    check("%y = permute %v, %v [0, 7] : f32x3", "K11");
+    check("%y = permute %v, %x [0, 1] : f32x2", "K11");
 }
 
 #[test]

@@ -33,8 +33,20 @@ fn into(m: &Match) -> Result<Edit, Miss> {
             edit.op(Op::Binary(BinaryFn::Mul), &[square, x])
         }
         Some(0.5) => edit.op(Op::Unary(UnaryFn::Sqrt), &[x]),
+        Some(e @ (0.25 | 0.75 | 1.5)) => {
+            let root = edit.op(Op::Unary(UnaryFn::Sqrt), &[x]);
+            let root_of_root = |edit: &mut Edit| edit.op(Op::Unary(UnaryFn::Sqrt), &[root]);
+            match e {
+                0.25 => root_of_root(&mut edit),
+                0.75 => {
+                    let quarter = root_of_root(&mut edit);
+                    edit.op(Op::Binary(BinaryFn::Mul), &[root, quarter])
+                }
+                _ => edit.op(Op::Binary(BinaryFn::Mul), &[x, root]),
+            }
+        }
         Some(-1.0) => edit.op(Op::Unary(UnaryFn::Reciprocal), &[x]),
-        _ => return miss("the exponent is not 1, 2, 3, 0.5 or -1"),
+        _ => return miss("the exponent is not 1, 2, 3, 0.25, 0.5, 0.75, 1.5 or -1"),
     };
     Ok(edit.give(result))
 }
