@@ -380,7 +380,7 @@ fn block_rows(l: &Lowering, k: &[(Dim, Dim)], rows: &[Dim], tile: Tile, acc: DTy
     let many = Dim::product(rows).as_const().is_none_or(|n| n > i64::from(tile.mr));
     let row_bytes = (CHAIN + tile.nr()) * acc.size() as i64;
     let most = l.target.cache_bytes[1] as i64 / 2 / row_bytes;
-    (hint(k) >= 2 * CHAIN && many && acc.is_float()).then_some(most.max(i64::from(tile.mr)))
+    (hint(k) >= 3 * CHAIN && many && acc.is_float()).then_some(most.max(i64::from(tile.mr)))
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What a prefetch brings.
+pub(super) const CACHE_LINE: i64 = 64;
+
 /// A panel: its batch, its number, and where its part of the operands begins.
 pub(super) struct Spot {
     pub batch: Vec<Val>,
@@ -135,6 +138,7 @@ impl Emitter<'_> {
 
     /// A register tile from its first term to its epilogue.
     fn micro(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
+        self.fetch_epilogue(kb, mr, rows, at);
         let (base, each) = self.a_rows(kb, mr, rows, at.a);
         let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
         let accs = vec![zero; (mr * self.tile.nv) as usize];
@@ -143,6 +147,29 @@ impl Emitter<'_> {
             None => self.sum(kb, 0, base, at.b, &each, accs),
         };
         self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &accs);
+    }
+
+    /// Fetches what the epilogue of a register tile will read and write, while its sums are made.
+    fn fetch_epilogue(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
+        let read = self.leaves.iter().filter_map(|(v, leaf)| match leaf {
+            Leaf::Buffer { buf, strides, .. } => Some((*v, *buf, strides)),
+            Leaf::Const(_) => None,
+        });
+        let mut all: Vec<(ValueId, Buf, &Vec<Dim>)> = read.chain(self.outs.iter().map(|o| (o.0, o.1, &o.3))).collect();
+        all.sort_by_key(|access| access.0);
+        let col = kb.k.mul_int(at.panel, self.tile.nr());
+        for (_, buf, strides) in all {
+            let [.., row, unit] = &strides[..] else { continue };
+            if !unit.is(1) || row.is(0) {
+                continue;
+            }
+            let line = CACHE_LINE / kb.k.buf_dtype(buf).size() as i64;
+            for r in 0..i64::from(mr) {
+                let row = kb.k.add_int(rows.row, r);
+                let first = kb.address(&[&at.batch[..], &rows.outer, &[row, col]].concat(), strides);
+                (0..self.tile.nr()).step_by(line as usize).for_each(|shift| kb.k.prefetch(buf, first, shift));
+            }
+        }
     }
 
     /// The sum as chains of about [`CHAIN`] terms: the outermost loop whose trips are short enough is cut into pieces.
@@ -206,18 +233,18 @@ impl Emitter<'_> {
         let b_stride = kb.dim(&(&inner * &Dim::from(self.panels.k)));
         let b_step = kb.k.mul(i, b_stride);
         let b = kb.k.add(b, b_step);
-        let next = if last { self.step(kb, a, b, rows, &phis) } else { self.sum(kb, level + 1, a, b, rows, phis) };
+        let next = if last { self.step(kb, self.a, a, b, rows, &phis) } else { self.sum(kb, level + 1, a, b, rows, phis) };
         kb.k.end_for(open, &next)
     }
 
-    /// One k: `nv` vectors of the panel times every row's element.
-    pub(super) fn step(&self, kb: &mut Kb, a: Val, b: Val, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
+    /// One k: `nv` vectors of the panel times every row's element, which is in `from`.
+    pub(super) fn step(&self, kb: &mut Kb, from: Buf, a: Val, b: Val, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
         let lanes = self.tile.lanes;
         let panel: Vec<Val> = (0..self.tile.nv).map(|v| kb.k.load(self.panels.buf, b, i64::from(v * lanes), lanes, None)).collect();
         let mut next = Vec::with_capacity(accs.len());
         for (r, &(extra, offset)) in rows.iter().enumerate() {
             let at = kb.k.add(a, extra);
-            let x = kb.k.load(self.a, at, offset, 1, None);
+            let x = kb.k.load(from, at, offset, 1, None);
             let x = kb.k.convert(x, self.acc);
             for (v, &y) in panel.iter().enumerate() {
                 let acc = accs[r * self.tile.nv as usize + v];
