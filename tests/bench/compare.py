@@ -12,6 +12,7 @@ fastest run of all. The ratio is the time of the faster peer over XLAC's: above 
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -127,6 +128,8 @@ def compare(args, model, scratch):
     options = [] if not args.backend else ["--backend", args.backend]
     options += [f"--{o.partition('=')[0]}={o.partition('=')[2]}" for o in args.set]
     subprocess.run([args.xlac, "compile", "--quiet", str(file), "-o", str(artifact), *options], check=True)
+    # Writing the artifact back to the disk would go on during the first rounds.
+    os.sync()
     inputs = inputs_of(Onnxruntime(file, 1).infos(), folder, given)
     data = scratch / "inputs.npz"
     np.savez(data, **inputs)
