@@ -223,7 +223,13 @@ fn emit(l: &mut Lowering, group: &Group, mut spec: Spec) -> Result<(), CompileEr
 }
 
 /// What a group reads besides its window, and its results, with strides for loops over the axes in `order`.
-fn operands(l: &mut Lowering, kb: &mut Kb, group: &Group, exits: &[(ValueId, Place)], order: &[usize]) -> (HashMap<ValueId, Leaf>, Vec<Out>) {
+pub fn operands(
+    l: &mut Lowering,
+    kb: &mut Kb,
+    group: &Group,
+    exits: &[(ValueId, Place)],
+    order: &[usize],
+) -> (HashMap<ValueId, Leaf>, Vec<Out>) {
     let anchor = l.anchor(group).outputs[0];
     let members = epilogue(group);
     let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();

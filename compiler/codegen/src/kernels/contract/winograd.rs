@@ -15,6 +15,7 @@ mod kernel;
 mod scheme;
 
 use super::*;
+use crate::kernels::window;
 use crate::pack::Filters;
 use crate::toom_cook::{ToomCook, along_axes};
 
@@ -28,7 +29,6 @@ pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) {
     if group.space.iter().any(|d| d.is(0)) || exits.is_empty() {
         return;
     }
-    let members: HashSet<NodeId> = group.members.iter().copied().filter(|&m| m != group.anchor).collect();
     let filters = filters(l, wv, scheme);
     let (x, inside) = operand_of(l, xv, op, &group.space, scheme);
 
@@ -37,18 +37,7 @@ pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) {
     let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
     let sizes: Vec<String> = scheme.axes.iter().map(|a| a.m.to_string()).collect();
     let mut kb = Kb::new(&format!("winograd{}_{}", sizes.join("x"), l.name(group)));
-    let mut leaves: HashMap<ValueId, Leaf> = HashMap::new();
-    for v in map::operands(l.g, group.exits.iter().copied(), &members).into_iter().filter(|&v| v != anchor) {
-        let leaf = match l.const_leaf(v) {
-            Some(leaf) => leaf,
-            None => {
-                let place = l.leaf_view(v, &group.space);
-                Leaf::Buffer { buf: kb.read(&place), strides: strides(&place), dtype: l.g.ty(v).dtype }
-            }
-        };
-        leaves.insert(v, leaf);
-    }
-    let outs = exits.iter().map(|(v, p)| (*v, kb.write(p), p.dtype, strides(p))).collect();
+    let (leaves, outs) = window::operands(l, &mut kb, group, &exits, &order);
     let x_shape = &l.g.ty(xv).shape;
     let e = kernel::Emitter {
         g: l.g,

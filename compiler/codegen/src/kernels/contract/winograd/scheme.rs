@@ -33,7 +33,7 @@ const MEMORY_BYTES: f64 = 5.0;
 const OVERLAP: f64 = 1.4;
 
 impl Scheme {
-    /// Elements that the last tiles read past the end of the operand, per spatial axis; negative ones are left over.
+    /// Elements that the last tiles read past the end of the operand, per spatial axis.
     pub fn reach(&self, op: &Conv, x: &[Dim], sizes: &[Dim]) -> Vec<Dim> {
         let past = |s: usize| {
             let span = Dim::from(self.axes[s].m as i64 * self.steps[s]);
