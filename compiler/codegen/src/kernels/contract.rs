@@ -12,11 +12,11 @@
 //!
 //! All this is for CPUs; on GPUs the common form is computed by the kernels of `gpu`.
 
-mod blocks;
 mod gpu;
 mod micro;
 mod padding;
 mod panels;
+mod sum;
 mod transposed;
 pub mod winograd;
 
@@ -47,8 +47,12 @@ use panels::pack_second;
 const A_BLOCK_BYTES: i64 = 256 << 10;
 /// Multiply-adds a tile should have at least.
 const TILE_MACS: i64 = 1 << 20;
-/// Terms after which `fast` adds the running sum to a total and starts anew: shorter chains of additions round less.
-const CHAIN: i64 = 128;
+/// Rows a multiple of so many bytes apart lie in one or two sets of a first-level cache.
+const MEETING_BYTES: i64 = 2048;
+/// Ways of a first-level cache; a panel takes one.
+const WAYS: f64 = 8.0;
+/// Terms of a sum from which on `fast` makes it in chains, and the most of a chain: shorter chains of additions round less.
+const CHAIN: i64 = 256;
 /// Elementwise work per output vector above which the epilogue becomes a loop over a tile in scratch memory.
 const INLINE_EPILOGUE: u32 = 12;
 
@@ -215,23 +219,15 @@ struct Emitter<'a> {
     batch: Vec<Dim>,
     rows: Vec<Dim>,
     cols: Dim,
-    k: Vec<(Dim, Dim)>,
-    a: Buf,
     a_batch: Vec<Dim>,
     a_rows: Vec<Dim>,
     panels: Panels,
-    acc: DType,
+    sum: sum::Sum,
     dtype: DType,
     tile: Tile,
     leaves: HashMap<ValueId, Leaf>,
     outs: Vec<Out>,
     spill: Option<Buf>,
-    /// Scratch memory for totals, if long sums are split into chains.
-    totals: Option<Buf>,
-    /// Most rows of a tile task, if its panels are walked in blocks of terms.
-    block_rows: Option<i64>,
-    exact: bool,
-    unroll: u32,
 }
 
 /// What becomes of the elements of a contraction.
@@ -307,7 +303,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     }
     let k = merge_k(&c.k);
     let k_total = Dim::product(c.k.iter().map(|k| &k.0));
-    let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &k_total, c.acc);
+    let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &k_total, c.acc, rows_meet(&row_access[0], &k, c.a.dtype));
 
     let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc);
     let mut kb = Kb::new(&name);
@@ -325,30 +321,23 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
     let spill = (work > INLINE_EPILOGUE && tile.mr > 1)
         .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
-    let long = hint(&k_total) >= 2 * CHAIN && c.acc.is_float() && !l.exact();
-    let block_rows = block_rows(l, &k, &rows, tile, c.acc);
-    let totals = (long && block_rows.is_none()).then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
+    let long = hint(&k_total) >= CHAIN && c.acc.is_float() && !l.exact();
+    let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let e = Emitter {
         g: l.g,
         anchor,
         batch,
         rows,
         cols,
-        k,
-        a,
         a_batch: a_of(Role::Batch),
         a_rows: row_access[0].clone(),
+        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, k, pitch: panels.k, unroll: unroll(l, tile), totals },
         panels,
-        acc: c.acc,
         dtype,
         tile,
         leaves,
         outs,
         spill,
-        totals,
-        block_rows,
-        exact: l.exact(),
-        unroll: unroll(l, tile),
     };
     let elements = Dim::product(c.axes.iter().map(|x| &x.size));
     let macs = &elements * &k_total;
@@ -371,16 +360,6 @@ fn unroll(l: &Lowering, tile: Tile) -> u32 {
     // leaves no room for them would keep its accumulators in memory.
     let registers = tile.mr * tile.nv + 2 * tile.nv + 2;
     if registers <= l.target.vector_registers { 2 } else { 1 }
-}
-
-/// How many rows share the blocks of a panel, if the sums are long and the rows more than a tile's: the elements of a block's
-/// terms and the totals of all rows take half of the second-level cache.
-fn block_rows(l: &Lowering, k: &[(Dim, Dim)], rows: &[Dim], tile: Tile, acc: DType) -> Option<i64> {
-    let [(k, _)] = k else { return None };
-    let many = Dim::product(rows).as_const().is_none_or(|n| n > i64::from(tile.mr));
-    let row_bytes = (CHAIN + tile.nr()) * acc.size() as i64;
-    let most = l.target.cache_bytes[1] as i64 / 2 / row_bytes;
-    (hint(k) >= 3 * CHAIN && many && acc.is_float()).then_some(most.max(i64::from(tile.mr)))
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut
@@ -428,6 +407,15 @@ fn merge_k(k: &[(Dim, Dim)]) -> Vec<(Dim, Dim)> {
     out
 }
 
+/// How many row tiles of `mr` rows an axis of `n` takes, and how many of a row less. There are none of the latter unless whole
+/// tiles would compute more than a fiftieth twice: they are a second piece of code.
+fn row_heights(n: i64, mr: i64) -> (i64, i64) {
+    let tiles = (n + mr - 1) / mr;
+    let twice = tiles * mr - n;
+    let short = if mr > 1 && twice * 50 > n && twice <= tiles { twice } else { 0 };
+    (tiles - short, short)
+}
+
 /// How many rows to expect, and whether the last tile is known with them: batches are mostly of one.
 fn row_count(row: &Dim) -> (i64, bool) {
     let single = row.eval(&|_| Some(1)).unwrap_or(1);
@@ -438,8 +426,16 @@ fn row_count(row: &Dim) -> (i64, bool) {
     }
 }
 
-/// The register tile of least estimated time.
-fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile {
+/// True if the rows of a tile share one or two sets of the first-level cache.
+fn rows_meet(strides: &[Dim], k: &[(Dim, Dim)], dtype: DType) -> bool {
+    let way = MEETING_BYTES / dtype.size() as i64;
+    let along = k.last().is_some_and(|k| k.1.is(1));
+    along && strides.last().and_then(Dim::as_const).is_some_and(|s| s > 0 && s % way == 0)
+}
+
+/// The register tile of least estimated time. `meet`: its rows share one or two sets of the
+/// first-level cache.
+fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: bool) -> Tile {
     let full = l.target.lanes(acc);
     let n = cols.as_const().unwrap_or(1024).max(1);
     let (rows, last) = row_count(row);
@@ -463,12 +459,22 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType) -> Tile
                     continue;
                 }
                 let (m, v) = (mr as f64, nv as f64);
-                let row_tiles = if last { ((rows + mr - 1) / mr) as f64 } else { (rows as f64 + (m - 1.0) / 2.0) / m };
-                let tiles = row_tiles * ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes))) as f64;
+                let (tall, short) = match row.as_const() {
+                    Some(n) => row_heights(n, mr),
+                    None => ((rows + mr - 1) / mr, 0),
+                };
+                // All are short: found with a row less.
+                if tall == 0 {
+                    continue;
+                }
+                let tall = if last { tall as f64 } else { (rows as f64 + (m - 1.0) / 2.0) / m };
+                let panels = ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes))) as f64;
                 // Multiply-adds, loads at two a cycle, and the latency of a dependent chain; whole vectors come from
                 // further away than elements, which share their cache lines.
-                let step = (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.2 * m + 0.35 * v;
-                let time = tiles * (step * k + 20.0 + 2.0 * m * v);
+                let missed = |m: f64| if meet && m >= WAYS { m } else { 0.0 };
+                let step = |m: f64| (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.2 * m + 0.35 * v + missed(m);
+                let each = |m: f64| step(m) * k + 20.0 + 2.0 * m * v;
+                let time = panels * (tall * each(m) + short as f64 * each(m - 1.0));
                 if time < best.0 {
                     best = (time, Tile { mr: mr as u32, nv: nv as u32, lanes });
                 }

@@ -1,9 +1,7 @@
 //! The loops of a contraction: tile tasks, register tiles, the sum over k, the epilogue.
 
+use super::sum::{CACHE_LINE, Start};
 use super::*;
-
-/// What a prefetch brings.
-pub(super) const CACHE_LINE: i64 = 64;
 
 /// A panel: its batch, its number, and where its part of the operands begins.
 pub(super) struct Spot {
@@ -19,8 +17,6 @@ pub(super) struct RowSpot {
     pub outer: Vec<Val>,
     /// First row along the innermost.
     pub row: Val,
-    /// Rows of the tile task before it.
-    pub slot: Val,
     /// Row tiles of the tile task before it.
     pub tile: Val,
 }
@@ -57,10 +53,7 @@ impl Emitter<'_> {
         let shift = kb.k.mul(panel, stride);
         let b_base = kb.k.add(b_base, shift);
         let at = Spot { batch, panel, a: a_base, b: b_base };
-        match self.block_rows {
-            Some(_) => self.blocks(kb, row_chunk, (r0, r1), &at),
-            None => self.row_tiles(kb, (r0, r1), &|kb, mr, rows| self.micro(kb, mr, rows, &at)),
-        }
+        self.row_tiles(kb, (r0, r1), &|kb, mr, rows| self.micro(kb, mr, rows, &at));
         kb.k.end_for(panel_loop, &[]);
         Dim::product(&grid)
     }
@@ -73,9 +66,9 @@ impl Emitter<'_> {
         let (t, p, k) = (hint(row_tiles).max(1), hint(panels).max(1), hint(k).max(1));
         let mr = i64::from(self.tile.mr);
         // Window positions share most of what they read.
-        let reuse = if self.k.len() > 1 { hint(&self.k[0].0).max(1) } else { 1 };
+        let reuse = if self.sum.k.len() > 1 { hint(&self.sum.k[0].0).max(1) } else { 1 };
         let per_tile = (mr * k * 4 / reuse).max(1);
-        let mut rows = self.block_rows.map_or(A_BLOCK_BYTES / per_tile, |rows| rows / mr).clamp(1, t);
+        let mut rows = (A_BLOCK_BYTES / per_tile).clamp(1, t);
         let macs = |rows: i64, panels: i64| rows * mr * panels * self.tile.nr() * k;
         let mut cols = (TILE_MACS / macs(rows, 1).max(1)).clamp(1, p);
         // Enough tiles for the pool, as long as they are worth their dispatch.
@@ -87,41 +80,62 @@ impl Emitter<'_> {
         (rows, cols)
     }
 
-    /// Visits row tiles, or their rows one by one where the innermost row axis has fewer than a tile.
-    pub(super) fn row_tiles(&self, kb: &mut Kb, (lo, hi): (Val, Val), visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+    /// Visits row tiles `lo` to `hi`.
+    fn row_tiles(&self, kb: &mut Kb, (lo, hi): (Val, Val), visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
         let open = kb.k.begin_for((lo, hi, 1), &[], LoopHint::Plain);
         let tile = kb.k.sub(open.var, lo);
         let mut outer = kb.unflatten(open.var, &[&self.rows[..self.rows.len() - 1], &[self.inner_tiles()]].concat());
         let t = outer.pop().expect("inner tile");
         let mr = i64::from(self.tile.mr);
-        let last = self.rows.last().expect("a row axis");
-        let start = kb.k.mul_int(t, mr);
-        let slot = kb.k.mul_int(tile, mr);
-        let n = kb.dim(last);
-        // The last tile overlaps the one before it: the same results are stored twice.
-        let limit = kb.k.add_int(n, -mr);
-        let row = kb.min(start, limit);
-        let whole = RowSpot { outer, row, slot, tile };
-        if last.as_const().is_some_and(|n| n >= mr) {
-            visit(kb, self.tile.mr, &whole);
-        } else {
-            let zero = kb.k.int(0);
-            let enough = kb.k.cmp(Pred::Ge, limit, zero);
-            let mut branch = kb.k.begin_if(enough);
-            visit(kb, self.tile.mr, &whole);
-            kb.k.begin_else(&mut branch, &[]);
-            let each = kb.k.begin_for((start, n, 1), &[], LoopHint::Plain);
-            let inside = kb.k.sub(each.var, start);
-            let slot = kb.k.add(slot, inside);
-            visit(kb, 1, &RowSpot { row: each.var, slot, ..whole });
-            kb.k.end_for(each, &[]);
-            kb.k.end_if(branch, &[]);
+        let row = kb.k.mul_int(t, mr);
+        let spot = RowSpot { outer, row, tile };
+        match self.rows.last().expect("a row axis").as_const() {
+            Some(n) if n >= mr => self.known_rows(kb, n, t, spot, visit),
+            _ => self.unknown_rows(kb, spot, visit),
         }
         kb.k.end_for(open, &[]);
     }
 
+    /// Visits row tile `t` of an axis of `n` rows. The last ones have a row less; or the last overlaps the one before it, and
+    /// the same results are stored twice.
+    fn known_rows(&self, kb: &mut Kb, n: i64, t: Val, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let mr = self.tile.mr;
+        let (tall, short) = row_heights(n, i64::from(mr));
+        if short == 0 {
+            let limit = kb.k.int(n - i64::from(mr));
+            let row = kb.min(spot.row, limit);
+            return visit(kb, mr, &RowSpot { row, ..spot });
+        }
+        let count = kb.k.int(tall);
+        let is_tall = kb.k.cmp(Pred::Lt, t, count);
+        let mut branch = kb.k.begin_if(is_tall);
+        visit(kb, mr, &spot);
+        kb.k.begin_else(&mut branch, &[]);
+        let short_before = kb.k.sub(t, count);
+        let row = kb.k.sub(spot.row, short_before);
+        visit(kb, mr - 1, &RowSpot { row, ..spot });
+        kb.k.end_if(branch, &[]);
+    }
+
+    /// Visits a row tile of an axis whose size is known when the model runs; or its rows one by one, if it has fewer than a
+    /// tile.
+    fn unknown_rows(&self, kb: &mut Kb, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let n = kb.dim(self.rows.last().expect("a row axis"));
+        let limit = kb.k.add_int(n, -i64::from(self.tile.mr));
+        let row = kb.min(spot.row, limit);
+        let zero = kb.k.int(0);
+        let enough = kb.k.cmp(Pred::Ge, limit, zero);
+        let mut branch = kb.k.begin_if(enough);
+        visit(kb, self.tile.mr, &RowSpot { outer: spot.outer.clone(), row, ..spot });
+        kb.k.begin_else(&mut branch, &[]);
+        let each = kb.k.begin_for((spot.row, n, 1), &[], LoopHint::Plain);
+        visit(kb, 1, &RowSpot { row: each.var, ..spot });
+        kb.k.end_for(each, &[]);
+        kb.k.end_if(branch, &[]);
+    }
+
     /// The first operand's elements of some rows: the first one's address, and how the others' differ, in part known.
-    pub(super) fn a_rows(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, base: Val) -> (Val, Vec<(Val, i64)>) {
+    fn a_rows(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, base: Val) -> (Val, Vec<(Val, i64)>) {
         let outer = kb.address(&rows.outer, &self.a_rows);
         let base = kb.k.add(base, outer);
         let stride = self.a_rows.last().cloned().unwrap_or(Dim::ZERO);
@@ -139,13 +153,11 @@ impl Emitter<'_> {
     /// A register tile from its first term to its epilogue.
     fn micro(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
         self.fetch_epilogue(kb, mr, rows, at);
-        let (base, each) = self.a_rows(kb, mr, rows, at.a);
-        let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
-        let accs = vec![zero; (mr * self.tile.nv) as usize];
-        let accs = match self.totals {
-            Some(totals) => self.chains(kb, totals, base, at.b, &each, accs),
-            None => self.sum(kb, 0, base, at.b, &each, accs),
-        };
+        let (first, each) = self.a_rows(kb, mr, rows, at.a);
+        let panel = kb.dim(&self.panels.panel);
+        let next_panel = kb.k.add(at.b, panel);
+        let fetch = if mr > 1 { self.sum.fetch_start(kb, next_panel, rows.tile) } else { None };
+        let accs = self.sum.emit(kb, Start { rows: first, panel: at.b, fetch }, &each);
         self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &accs);
     }
 
@@ -172,95 +184,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// The sum as chains of about [`CHAIN`] terms: the outermost loop whose trips are short enough is cut into pieces.
-    fn chains(&self, kb: &mut Kb, totals: Buf, a: Val, b: Val, rows: &[(Val, i64)], zeros: Vec<Val>) -> Vec<Val> {
-        let lanes = i64::from(self.tile.lanes);
-        let zero = kb.k.int(0);
-        for (i, &x) in zeros.iter().enumerate() {
-            kb.k.store(totals, zero, i as i64 * lanes, x, None);
-        }
-        self.chain_level(kb, 0, totals, a, b, rows, &zeros);
-        (0..zeros.len() as i64).map(|i| kb.k.load(totals, zero, i * lanes, self.tile.lanes, None)).collect()
-    }
-
     #[allow(clippy::too_many_arguments)]
-    fn chain_level(&self, kb: &mut Kb, level: usize, totals: Buf, a: Val, b: Val, rows: &[(Val, i64)], zeros: &[Val]) {
-        let (size, stride) = &self.k[level];
-        let inner: Dim = Dim::product(self.k[level + 1..].iter().map(|k| &k.0));
-        let (zero, hi) = (kb.k.int(0), kb.dim(size));
-        let (a_stride, b_stride) = (kb.dim(stride), kb.dim(&(&inner * &Dim::from(self.panels.k))));
-        if hint(&inner) >= 2 * CHAIN {
-            let open = kb.k.begin_for((zero, hi, 1), &[], LoopHint::Plain);
-            let (a_step, b_step) = (kb.k.mul(open.var, a_stride), kb.k.mul(open.var, b_stride));
-            let (a, b) = (kb.k.add(a, a_step), kb.k.add(b, b_step));
-            self.chain_level(kb, level + 1, totals, a, b, rows, zeros);
-            kb.k.end_for(open, &[]);
-            return;
-        }
-        let piece = (CHAIN / hint(&inner).max(1)).max(1);
-        let outer = kb.k.begin_for((zero, hi, piece), &[], LoopHint::Plain);
-        let end = kb.k.add_int(outer.var, piece);
-        let end = kb.min(end, hi);
-        let accs = self.sum_range(kb, level, (outer.var, end), a, b, rows, zeros.to_vec());
-        let lanes = i64::from(self.tile.lanes);
-        for (i, acc) in accs.into_iter().enumerate() {
-            let total = kb.k.load(totals, zero, i as i64 * lanes, self.tile.lanes, None);
-            let total = kb.k.add(total, acc);
-            kb.k.store(totals, zero, i as i64 * lanes, total, None);
-        }
-        kb.k.end_for(outer, &[]);
-    }
-
-    /// The loops over k from level `level` on.
-    fn sum(&self, kb: &mut Kb, level: usize, a: Val, b: Val, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
-        let zero = kb.k.int(0);
-        let hi = kb.dim(&self.k[level].0);
-        self.sum_range(kb, level, (zero, hi), a, b, rows, accs)
-    }
-
-    /// [`Emitter::sum`] over a part of the outermost axis.
-    #[allow(clippy::too_many_arguments)]
-    fn sum_range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), a: Val, b: Val, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
-        let stride = &self.k[level].1;
-        let inner: Dim = Dim::product(self.k[level + 1..].iter().map(|k| &k.0));
-        let last = level + 1 == self.k.len();
-        let hint = if last { LoopHint::Unroll(self.unroll) } else { LoopHint::Plain };
-        let open = kb.k.begin_for((lo, hi, 1), &accs, hint);
-        let (i, phis) = (open.var, open.phis.clone());
-        let stride = kb.dim(stride);
-        let a_step = kb.k.mul(i, stride);
-        let a = kb.k.add(a, a_step);
-        let b_stride = kb.dim(&(&inner * &Dim::from(self.panels.k)));
-        let b_step = kb.k.mul(i, b_stride);
-        let b = kb.k.add(b, b_step);
-        let next = if last { self.step(kb, self.a, a, b, rows, &phis) } else { self.sum(kb, level + 1, a, b, rows, phis) };
-        kb.k.end_for(open, &next)
-    }
-
-    /// One k: `nv` vectors of the panel times every row's element, which is in `from`.
-    pub(super) fn step(&self, kb: &mut Kb, from: Buf, a: Val, b: Val, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
-        let lanes = self.tile.lanes;
-        let panel: Vec<Val> = (0..self.tile.nv).map(|v| kb.k.load(self.panels.buf, b, i64::from(v * lanes), lanes, None)).collect();
-        let mut next = Vec::with_capacity(accs.len());
-        for (r, &(extra, offset)) in rows.iter().enumerate() {
-            let at = kb.k.add(a, extra);
-            let x = kb.k.load(from, at, offset, 1, None);
-            let x = kb.k.convert(x, self.acc);
-            for (v, &y) in panel.iter().enumerate() {
-                let acc = accs[r * self.tile.nv as usize + v];
-                next.push(if self.acc.is_float() {
-                    kb.k.fma(x, y, acc)
-                } else {
-                    let product = kb.k.bin(BinOp::Mul, x, y);
-                    kb.k.add(product, acc)
-                });
-            }
-        }
-        next
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn epilogue(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, panel: Val, accs: &[Val]) {
+    fn epilogue(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, panel: Val, accs: &[Val]) {
         let nr = self.tile.nr();
         let col = kb.k.mul_int(panel, nr);
         if self.cols.as_const().is_some_and(|n| n % nr == 0) {

@@ -36,7 +36,7 @@ impl Tile {
 fn gap(size: i64) -> i64 { (16 / size).max(1) }
 
 /// True if the sum of each chunk is added to a total: long sums of floats, unless the order of terms is prescribed.
-fn in_pieces(l: &Lowering, p: &Problem) -> bool { !l.exact() && p.acc.is_float() && guess(&p.k) >= 2 * CHAIN }
+fn in_pieces(l: &Lowering, p: &Problem) -> bool { !l.exact() && p.acc.is_float() && guess(&p.k) >= CHAIN }
 
 /// Tiles that may serve a problem.
 pub(super) fn candidates(l: &Lowering, p: &Problem) -> Vec<Candidate<Tile>> {

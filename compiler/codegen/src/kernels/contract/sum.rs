@@ -1,0 +1,221 @@
+//! The sum of a register tile: for each term, vectors of a panel times broadcast elements of the rows.
+//!
+//! Long sums are made in chains of at most [`CHAIN`] terms, which are added up in scratch memory: short chains round less. The
+//! accumulators of the last chain never leave their registers.
+//!
+//! Each term also fetches a part of the panel that follows into the second-level cache, so that weights, which come from
+//! memory, arrive while the panel before is computed with.
+
+use super::*;
+
+/// What a prefetch brings.
+pub(super) const CACHE_LINE: i64 = 64;
+
+/// The operands of a sum of products.
+pub(super) struct Sum {
+    /// Where the rows' elements are.
+    pub from: Buf,
+    /// Where the panels are.
+    pub panels: Buf,
+    pub tile: Tile,
+    /// Element type of the accumulators.
+    pub acc: DType,
+    /// Nested sum axes, outermost first: size and stride in the rows.
+    pub k: Vec<(Dim, Dim)>,
+    /// Elements of a panel from term to term.
+    pub pitch: i64,
+    pub unroll: u32,
+    /// Scratch memory for what the chains come to, if there are several.
+    pub totals: Option<Buf>,
+}
+
+/// First elements of what a sum reads.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// In the rows' buffer.
+    pub rows: Val,
+    /// In the panels.
+    pub panel: Val,
+    /// In the panels, of what is fetched meanwhile.
+    pub fetch: Option<Val>,
+}
+
+/// How far the loops are.
+#[derive(Clone, Copy)]
+struct Progress {
+    at: Start,
+    /// Terms before it; only kept up outside of chains.
+    terms: Val,
+}
+
+impl Sum {
+    /// The sums of `rows`, which tell by how much a row's elements lie after those of the first, in part known.
+    pub fn emit(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)]) -> Vec<Val> {
+        let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
+        let zeros = vec![zero; rows.len() * self.tile.nv as usize];
+        let Some(totals) = self.totals else { return self.nest(kb, 0, at, rows, zeros) };
+        let terms = kb.k.int(0);
+        let last = self.chains(kb, 0, Progress { at, terms }, totals, rows, &zeros, zeros.clone());
+        let begin = kb.k.int(0);
+        (0..).zip(last).map(|(i, chain)| {
+            let total = self.total(kb, totals, begin, i);
+            kb.k.add(total, chain)
+        }).collect()
+    }
+
+    fn total(&self, kb: &mut Kb, totals: Buf, begin: Val, i: i64) -> Val {
+        kb.k.load(totals, begin, i * i64::from(self.tile.lanes), self.tile.lanes, None)
+    }
+
+    fn terms(&self) -> Dim { Dim::product(self.k.iter().map(|k| &k.0)) }
+
+    /// Terms of one step along an axis.
+    fn inner(&self, level: usize) -> Dim { Dim::product(self.k[level + 1..].iter().map(|k| &k.0)) }
+
+    /// Elements of a cache line, which is what is fetched in each term.
+    fn line(&self) -> i64 { CACHE_LINE / self.acc.size() as i64 }
+
+    /// The place `i` steps along an axis.
+    fn step_to(&self, kb: &mut Kb, level: usize, at: Start, i: Val) -> Start {
+        let inner = self.inner(level);
+        let mut along = |at: Val, step: &Dim| {
+            let step = kb.dim(step);
+            let shift = kb.k.mul(i, step);
+            kb.k.add(at, shift)
+        };
+        let rows = along(at.rows, &self.k[level].1);
+        let panel = along(at.panel, &(&inner * &Dim::from(self.pitch)));
+        let fetch = at.fetch.map(|f| along(f, &(&inner * &Dim::from(self.line()))));
+        Start { rows, panel, fetch }
+    }
+
+    /// The loops over the terms from axis `level` on, in chains. `chain` is the one before, which goes to the totals when the
+    /// next begins; returned is the last.
+    #[allow(clippy::too_many_arguments)]
+    fn chains(&self, kb: &mut Kb, level: usize, done: Progress, totals: Buf, rows: &[(Val, i64)], zeros: &[Val], chain: Vec<Val>) -> Vec<Val> {
+        let size = &self.k[level].0;
+        let inner = self.inner(level);
+        let outer = hint(&inner) >= CHAIN;
+        let piece = if outer { 1 } else { self.piece(level) };
+        let (zero, hi) = (kb.k.int(0), kb.dim(size));
+        let open = kb.k.begin_for((zero, hi, piece), &chain, LoopHint::Plain);
+        let chain = open.phis.clone();
+        let steps = kb.dim(&inner);
+        let before = kb.k.mul(open.var, steps);
+        let terms = kb.k.add(done.terms, before);
+        let last = if outer {
+            let at = self.step_to(kb, level, done.at, open.var);
+            self.chains(kb, level + 1, Progress { at, terms }, totals, rows, zeros, chain)
+        } else {
+            self.end_chain(kb, totals, terms, &(&inner * &Dim::from(piece)), &chain);
+            let end = kb.k.add_int(open.var, piece);
+            let end = kb.min(end, hi);
+            self.range(kb, level, (open.var, end), done.at, rows, zeros.to_vec())
+        };
+        kb.k.end_for(open, &last)
+    }
+
+    /// Steps along an axis that make a chain: chains of an axis are equally long, and at least two make a sum.
+    fn piece(&self, level: usize) -> i64 {
+        let inner = hint(&self.inner(level)).max(1);
+        match self.k[level].0.as_const() {
+            Some(size) => {
+                let least = if level == 0 { 2 } else { 1 };
+                let chains = ((size * inner + CHAIN - 1) / CHAIN).max(least);
+                (size + chains - 1) / chains
+            }
+            None => (CHAIN / inner).max(1),
+        }
+    }
+
+    /// Adds the chain before the term number `terms` to the totals, if there is one.
+    fn end_chain(&self, kb: &mut Kb, totals: Buf, terms: Val, length: &Dim, chain: &[Val]) {
+        let several = self.terms().as_const().zip(length.as_const()).is_some_and(|(all, n)| all > n);
+        if !several {
+            // There may be one chain only: the zeros before it make totals too.
+            return self.add_chain(kb, totals, terms, length, chain);
+        }
+        let zero = kb.k.int(0);
+        let begun = kb.k.cmp(Pred::Gt, terms, zero);
+        let mut open = kb.k.begin_if(begun);
+        self.add_chain(kb, totals, terms, length, chain);
+        kb.k.begin_else(&mut open, &[]);
+        kb.k.end_if(open, &[]);
+    }
+
+    /// Adds a chain to the totals, or sets them if it is the first.
+    fn add_chain(&self, kb: &mut Kb, totals: Buf, terms: Val, length: &Dim, chain: &[Val]) {
+        let (zero, lanes) = (kb.k.int(0), i64::from(self.tile.lanes));
+        let length = kb.dim(length);
+        let first = kb.k.cmp(Pred::Le, terms, length);
+        let mut open = kb.k.begin_if(first);
+        for (i, &x) in (0..).zip(chain) {
+            kb.k.store(totals, zero, i * lanes, x, None);
+        }
+        kb.k.begin_else(&mut open, &[]);
+        for (i, &x) in (0..).zip(chain) {
+            let total = self.total(kb, totals, zero, i);
+            let total = kb.k.add(total, x);
+            kb.k.store(totals, zero, i * lanes, total, None);
+        }
+        kb.k.end_if(open, &[]);
+    }
+
+    /// The loops over all terms from axis `level` on.
+    fn nest(&self, kb: &mut Kb, level: usize, at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
+        let (zero, hi) = (kb.k.int(0), kb.dim(&self.k[level].0));
+        self.range(kb, level, (zero, hi), at, rows, accs)
+    }
+
+    /// [`Sum::nest`] over a part of the outermost axis.
+    fn range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
+        let last = level + 1 == self.k.len();
+        let hint = if last { LoopHint::Unroll(self.unroll) } else { LoopHint::Plain };
+        let open = kb.k.begin_for((lo, hi, 1), &accs, hint);
+        let phis = open.phis.clone();
+        let at = self.step_to(kb, level, at, open.var);
+        let next = if last { self.term(kb, at, rows, &phis) } else { self.nest(kb, level + 1, at, rows, phis) };
+        kb.k.end_for(open, &next)
+    }
+
+    /// One term: `nv` vectors of the panel times every row's element.
+    fn term(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
+        let lanes = self.tile.lanes;
+        if let Some(fetch) = at.fetch {
+            kb.k.prefetch(self.panels, fetch, 0);
+        }
+        let panel: Vec<Val> =
+            (0..self.tile.nv).map(|v| kb.k.load(self.panels, at.panel, i64::from(v * lanes), lanes, None)).collect();
+        let mut next = Vec::with_capacity(accs.len());
+        for &(extra, offset) in rows {
+            let at = kb.k.add(at.rows, extra);
+            let x = kb.k.load(self.from, at, offset, 1, None);
+            let x = kb.k.convert(x, self.acc);
+            for &y in &panel {
+                let acc = accs[next.len()];
+                next.push(if self.acc.is_float() {
+                    kb.k.fma(x, y, acc)
+                } else {
+                    let product = kb.k.bin(BinOp::Mul, x, y);
+                    kb.k.add(product, acc)
+                });
+            }
+        }
+        next
+    }
+
+    /// Where the part of the following panel begins that the row tile number `tile` of a task fetches: together, the first
+    /// few of them fetch all of it, then the next few again. Of narrow panels a term is less than a line: fetching the same
+    /// one again and again would cost more than it brings.
+    pub fn fetch_start(&self, kb: &mut Kb, next_panel: Val, tile: Val) -> Option<Val> {
+        let line = self.line();
+        if self.pitch != self.tile.nr() || self.pitch < line {
+            return None;
+        }
+        let parts = kb.k.int((self.pitch + line - 1) / line);
+        let part = kb.k.bin(BinOp::Rem, tile, parts);
+        let terms = kb.dim(&(&self.terms() * &Dim::from(line)));
+        let skip = kb.k.mul(part, terms);
+        Some(kb.k.add(next_panel, skip))
+    }
+}
