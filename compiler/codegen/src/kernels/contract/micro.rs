@@ -21,6 +21,10 @@ pub(super) struct RowSpot {
     pub tile: Val,
 }
 
+impl RowSpot {
+    fn at_row(&self, row: Val) -> RowSpot { RowSpot { outer: self.outer.clone(), row, tile: self.tile } }
+}
+
 impl Emitter<'_> {
     /// Emits the whole kernel; returns the number of tiles.
     pub(super) fn emit(&self, kb: &mut Kb, k_total: &Dim) -> Dim {
@@ -104,7 +108,7 @@ impl Emitter<'_> {
         if short == 0 {
             let limit = kb.k.int(n - i64::from(mr));
             let row = kb.min(spot.row, limit);
-            return visit(kb, mr, &RowSpot { row, ..spot });
+            return visit(kb, mr, &spot.at_row(row));
         }
         let count = kb.k.int(tall);
         let is_tall = kb.k.cmp(Pred::Lt, t, count);
@@ -113,25 +117,45 @@ impl Emitter<'_> {
         kb.k.begin_else(&mut branch, &[]);
         let short_before = kb.k.sub(t, count);
         let row = kb.k.sub(spot.row, short_before);
-        visit(kb, mr - 1, &RowSpot { row, ..spot });
+        visit(kb, mr - 1, &spot.at_row(row));
         kb.k.end_if(branch, &[]);
     }
 
-    /// Visits a row tile of an axis whose size is known when the model runs; or its rows one by one, if it has fewer than a
-    /// tile.
+    /// Visits a row tile of an axis whose size is known when the model runs. If it has fewer rows than a tile, tiles of half
+    /// the height are visited, and of even fewer each row alone.
     fn unknown_rows(&self, kb: &mut Kb, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
         let n = kb.dim(self.rows.last().expect("a row axis"));
-        let limit = kb.k.add_int(n, -i64::from(self.tile.mr));
-        let row = kb.min(spot.row, limit);
-        let zero = kb.k.int(0);
-        let enough = kb.k.cmp(Pred::Ge, limit, zero);
-        let mut branch = kb.k.begin_if(enough);
-        visit(kb, self.tile.mr, &RowSpot { outer: spot.outer.clone(), row, ..spot });
-        kb.k.begin_else(&mut branch, &[]);
-        let each = kb.k.begin_for((spot.row, n, 1), &[], LoopHint::Plain);
-        visit(kb, 1, &RowSpot { row: each.var, ..spot });
+        let half = self.tile.mr.div_ceil(2);
+        let mut heights = vec![self.tile.mr];
+        if 1 < half && half < self.tile.mr {
+            heights.push(half);
+        }
+        let mut open = Vec::new();
+        for &height in &heights {
+            let limit = kb.k.add_int(n, -i64::from(height));
+            let zero = kb.k.int(0);
+            let enough = kb.k.cmp(Pred::Ge, limit, zero);
+            let mut branch = kb.k.begin_if(enough);
+            if height == self.tile.mr {
+                let row = kb.min(spot.row, limit);
+                visit(kb, height, &spot.at_row(row));
+            } else {
+                self.each_row(kb, &spot, (n, height, limit), visit);
+            }
+            kb.k.begin_else(&mut branch, &[]);
+            open.push(branch);
+        }
+        let last = kb.k.add_int(n, -1);
+        self.each_row(kb, &spot, (n, 1, last), visit);
+        open.into_iter().rev().for_each(|branch| _ = kb.k.end_if(branch, &[]));
+    }
+
+    /// Visits the rows up to `n` in tiles of a height, none of which begins after `limit`.
+    fn each_row(&self, kb: &mut Kb, spot: &RowSpot, (n, height, limit): (Val, u32, Val), visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let each = kb.k.begin_for((spot.row, n, i64::from(height)), &[], LoopHint::Plain);
+        let row = kb.min(each.var, limit);
+        visit(kb, height, &spot.at_row(row));
         kb.k.end_for(each, &[]);
-        kb.k.end_if(branch, &[]);
     }
 
     /// The first operand's elements of some rows: the first one's address, and how the others' differ, in part known.
