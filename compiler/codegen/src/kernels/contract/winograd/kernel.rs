@@ -1,6 +1,7 @@
 //! The loops of a convolution by short algorithms.
 
 use super::*;
+use crate::kernels::contract::sum::{Start, Sum};
 
 /// Everything the loops need. Index order of results and operands: image, spatial axes, channel.
 pub(super) struct Emitter<'a> {
@@ -273,6 +274,8 @@ impl Emitter<'_> {
         let zero = kb.k.int(0);
         let filter = kb.dim(&(&self.channels * &Dim::from(s.tile.nr())));
         let (x_product, x_tile) = (kb.dim(&scratch.x_product), kb.dim(&scratch.x_tile));
+        let sum = self.sum(scratch);
+        let rows: Vec<(Val, i64)> = (0..mr).map(|row| self.product_at(kb, zero, row, &scratch.x_tile)).collect();
         let first = kb.k.mul_int(panel, s.products());
         let product = kb.k.begin_for((zero, products, 1), &[], LoopHint::Plain);
         let number = kb.k.add(first, product.var);
@@ -285,7 +288,9 @@ impl Emitter<'_> {
         let a = kb.k.add(a, skip);
         let skip = kb.k.mul_int(row, s.tile.nr());
         let y = kb.k.add(y, skip);
-        let accs = self.row_tile(kb, scratch, a, b);
+        let next = kb.k.add(b, filter);
+        let at = Start { rows: a, panel: b, fetch: sum.fetch_start(kb, next, row_tile.var) };
+        let accs = sum.emit(kb, at, &rows);
         for (i, acc) in accs.into_iter().enumerate() {
             kb.k.store(scratch.y, y, i as i64 * lanes, acc, None);
         }
@@ -293,27 +298,12 @@ impl Emitter<'_> {
         kb.k.end_for(product, &[]);
     }
 
-    /// `mr x nr` sums over the channels.
-    fn row_tile(&self, kb: &mut Kb, scratch: &Scratch, a: Val, b: Val) -> Vec<Val> {
+    /// The sums over the channels.
+    fn sum(&self, scratch: &Scratch) -> Sum {
         let tile = self.scheme.tile;
-        let (zero, n) = (kb.k.int(0), kb.dim(&self.channels));
-        let init = vec![kb.k.splat_const(Const::f32(0.0), tile.lanes); (tile.mr * tile.nv) as usize];
-        let open = kb.k.begin_for((zero, n, 1), &init, LoopHint::Unroll(self.unroll));
-        let (k, accs) = (open.var, open.phis.clone());
-        let at = kb.k.mul_int(k, tile.nr());
-        let at = kb.k.add(b, at);
-        let panel: Vec<Val> =
-            (0..tile.nv).map(|v| kb.k.load(self.filters, at, i64::from(v * tile.lanes), tile.lanes, None)).collect();
-        let a = kb.k.add(a, k);
-        let mut next = Vec::with_capacity(accs.len());
-        for row in 0..i64::from(tile.mr) {
-            let (at, offset) = self.product_at(kb, a, row, &scratch.x_tile);
-            let x = kb.k.load(scratch.x, at, offset, 1, None);
-            for &y in &panel {
-                next.push(kb.k.fma(x, y, accs[next.len()]));
-            }
-        }
-        kb.k.end_for(open, &next)
+        let k = vec![(self.channels.clone(), Dim::ONE)];
+        let (from, panels, pitch) = (scratch.x, self.filters, tile.nr());
+        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None }
     }
 
     /// The results of one tile for a panel's columns.
