@@ -46,14 +46,27 @@ fn matrix_products() {
     check(&with_epilogue("f32[N, 9]", "f32[9, 21]", "f32[21]", mm, "f32[N, 21]"), SIZES);
 }
 
-/// Sums so long that panels are walked in blocks of terms: whole and cut blocks, fewer rows than a tile, more than one axis of
-/// rows, operands that are packed before, when they are known, or not at all.
+/// A matrix product; what depends on a symbol is an input.
+fn product(x: &str, w: &str, y: &str, dtype: &str) -> String {
+    let mut g = Graph::new();
+    g.input("x", &format!("{dtype}[{x}]"));
+    let symbolic = w.contains(|c: char| c.is_ascii_uppercase());
+    if symbolic { g.input("w", &format!("{dtype}[{w}]")) } else { g.weight("w", &format!("{dtype}[{w}]")) }
+    g.line(&format!("%y = matmul %x, %w {{trans_a = false, trans_b = false, out = {dtype}}} : {dtype}[{y}]"));
+    g.finish("%y")
+}
+
+/// Sums so long that they are made in chains: whole and cut ones, fewer rows than a tile, more than one axis of rows, operands
+/// that are packed before, when they are known, or not at all.
 #[test]
 fn long_sums() {
     for (x, w, y, dtype) in [
+        ("9, 255", "255, 20", "9, 20", "f32"),
+        ("9, 256", "256, 20", "9, 20", "f32"),
         ("67, 300", "300, 50", "67, 50", "f32"),
-        ("67, 400", "400, 50", "67, 50", "f32"),
         ("67, 384", "384, 96", "67, 96", "f64"),
+        ("7, 513", "513, 40", "7, 40", "f32"),
+        ("1, 900", "900, 40", "1, 40", "f32"),
         ("N, 400", "400, 20", "N, 20", "f32"),
         ("2, 3, N, 385", "385, 33", "2, 3, N, 33", "f32"),
         ("2, 11, 390", "2, 390, N", "2, 11, N", "f16"),
@@ -62,14 +75,50 @@ fn long_sums() {
         ("29, 1024", "1024, 20", "29, 20", "f32"),
         ("29, 512", "512, 20", "29, 20", "f64"),
     ] {
-        let mut g = Graph::new();
-        g.input("x", &format!("{dtype}[{x}]"));
-        if w.contains('N') { g.input("w", &format!("{dtype}[{w}]")) } else { g.weight("w", &format!("{dtype}[{w}]")) }
-        g.line(&format!("%y = matmul %x, %w {{trans_a = false, trans_b = false, out = {dtype}}} : {dtype}[{y}]"));
-        check(&g.finish("%y"), SIZES);
+        check(&product(x, w, y, dtype), SIZES);
     }
     let mm = "matmul OPERANDS {trans_a = false, trans_b = false, out = f32}";
     check(&with_epilogue("f32[40, 390]", "f32[390, 60]", "f32[60]", mm, "f32[40, 60]"), SIZES);
+}
+
+/// Sums that are expected to be long, and turn out to have no chain, a part of one, one, or several.
+#[test]
+fn sums_of_unknown_length() {
+    let mut g = Graph::new();
+    g.input("a", "f32[5, 8, T]");
+    g.input("b", "f32[8, T, 20]");
+    g.line("%x = reshape %a {shape = [5, 8*T]} : f32[5, 8*T]");
+    g.line("%w = reshape %b {shape = [8*T, 20]} : f32[8*T, 20]");
+    g.line("%y = matmul %x, %w {trans_a = false, trans_b = false, out = f32} : f32[5, 20]");
+    let text = g.finish("%y");
+    for terms in [1, 2, 31, 32, 33, 80] {
+        check(&text, &[("T", terms)]);
+    }
+}
+
+/// Sums over several axes in chains of one of them: of the innermost, or of whole steps along the outermost.
+#[test]
+fn long_windows() {
+    for (x, w, y) in [
+        ("1, 300, 3, 4", "20, 300, 2, 3", "1, 20, 2, 2"),
+        ("1, 600, 2, 2", "20, 600, 2, 2", "1, 20, 1, 1"),
+        ("1, 40, 5, 5", "20, 40, 3, 3", "1, 20, 3, 3"),
+        ("1, 70, 4, 8", "20, 70, 2, 4", "1, 20, 3, 5"),
+    ] {
+        let attrs = "{strides = [1, 1], before = [0, 0], after = [0, 0], dilations = [1, 1], groups = 1, out = f32}";
+        one("conv", &[format!("f32[{x}]"), format!("f32[{w}]")], attrs, &format!("f32[{y}]"));
+    }
+}
+
+/// Rows that fill tiles of one height or two, known or not.
+#[test]
+fn numbers_of_rows() {
+    for rows in (1..=24).chain([49]) {
+        check(&product(&format!("{rows}, 40"), "40, 70", &format!("{rows}, 70"), "f32"), SIZES);
+    }
+    for rows in 1..=12 {
+        check(&product("N, 40", "40, 70", "N, 70", "f32"), &[("N", rows)]);
+    }
 }
 
 #[test]
