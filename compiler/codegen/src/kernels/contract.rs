@@ -331,7 +331,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         cols,
         a_batch: a_of(Role::Batch),
         a_rows: row_access[0].clone(),
-        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, k, pitch: panels.k, unroll: unroll(l, tile), totals },
+        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k), k, pitch: panels.k, totals },
         panels,
         dtype,
         tile,
@@ -351,15 +351,20 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     Ok(())
 }
 
-/// Terms of the sum computed in one step of the innermost loop.
-fn unroll(l: &Lowering, tile: Tile) -> u32 {
-    if l.target.vector_bytes <= 16 {
-        return 8;
-    }
+/// Terms of the sum computed in one step of the innermost loop: of a few channels all, so that none are left over.
+fn unroll(l: &Lowering, tile: Tile, k: &[(Dim, Dim)]) -> u32 {
     // Of two terms at once, both panels and two broadcast elements are in registers next to the accumulators; a tile that
     // leaves no room for them would keep its accumulators in memory.
     let registers = tile.mr * tile.nv + 2 * tile.nv + 2;
-    if registers <= l.target.vector_registers { 2 } else { 1 }
+    let most = match l.target.vector_bytes {
+        ..=16 => 8,
+        _ if registers <= l.target.vector_registers => 2,
+        _ => return 1,
+    };
+    match k.last().and_then(|k| k.0.as_const()) {
+        Some(n @ 1..=4) => n as u32,
+        _ => most,
+    }
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut

@@ -170,20 +170,12 @@ impl Sum {
     /// [`Sum::nest`] over a part of the outermost axis.
     fn range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
         let last = level + 1 == self.k.len();
-        let hint = if last { LoopHint::Unroll(self.unrolled(level)) } else { LoopHint::Plain };
+        let hint = if last { LoopHint::Unroll(self.unroll) } else { LoopHint::Plain };
         let open = kb.k.begin_for((lo, hi, 1), &accs, hint);
         let phis = open.phis.clone();
         let at = self.step_to(kb, level, at, open.var);
         let next = if last { self.term(kb, at, rows, &phis) } else { self.nest(kb, level + 1, at, rows, phis) };
         kb.k.end_for(open, &next)
-    }
-
-    /// Terms computed in one step of the innermost loop: of a few channels all, so that no remainder is left.
-    fn unrolled(&self, level: usize) -> u32 {
-        match self.k[level].0.as_const() {
-            Some(n @ 1..=4) => n as u32,
-            _ => self.unroll,
-        }
     }
 
     /// One term: `nv` vectors of the panel times every row's element.
