@@ -9,6 +9,7 @@
 //! Numbers are little-endian; plans and metadata are in postcard's format. Every byte but the padding between sections
 //! is covered by a digest, and nothing in a damaged file is believed before its digest is.
 
+mod digest;
 mod format;
 mod read;
 mod write;

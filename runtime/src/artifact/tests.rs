@@ -91,7 +91,7 @@ fn what_is_written_can_be_run() {
     assert_eq!(run(&model), (3, 1234));
     let path = std::env::temp_dir().join(format!("xlac-artifact-{}.xlac", std::process::id()));
     std::fs::write(&path, &bytes).unwrap();
-    let model = Model::load_with(&path, &LoadOptions { verify_weights: false }).unwrap();
+    let model = Model::load_with(&path, &LoadOptions { verify_weights: false, ..LoadOptions::default() }).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(run(&model), (3, 1234));
     assert_eq!(Model::load(&path).unwrap_err().code(), "R0001");
