@@ -17,7 +17,7 @@ pub fn generate(name: &str, dtype: DType, shape: &[usize]) -> Option<Tensor> {
     let mut random = Random::new(seed);
     let count: usize = shape.iter().product();
     let elements = (0..count).map(|_| element(&mut random, dtype));
-    Some(Tensor::from_consts(dtype, shape.to_vec(), elements.collect::<Vec<_>>()))
+    Some(Tensor::from_consts(dtype, shape.to_vec(), elements))
 }
 
 fn element(random: &mut Random, dtype: DType) -> Const {
