@@ -48,7 +48,7 @@ pub struct SectionInfo {
     pub offset: u64,
     /// Length in bytes.
     pub len: u64,
-    /// BLAKE3 digest.
+    /// BLAKE3 digest: of the content, or for weights of a list of hashes of their pieces.
     pub digest: [u8; 32],
 }
 
@@ -221,12 +221,11 @@ fn range(section: &Section) -> Range<usize> {
 }
 
 fn is_intact(content: &[u8], section: &Section, options: &LoadOptions) -> bool {
-    // Asking the system for the number of cores takes longer than digesting a plan.
-    let threads = match section.kind {
-        Kind::Weights => options.threads.unwrap_or_else(threads::default_threads),
-        Kind::Metadata | Kind::Plan | Kind::Code => 1,
+    let found = match section.kind {
+        Kind::Weights => digest(content, options.threads.unwrap_or_else(threads::default_threads)),
+        Kind::Metadata | Kind::Plan | Kind::Code => blake3::hash(content),
     };
-    digest(content, threads) == blake3::Hash::from_bytes(section.digest)
+    found == blake3::Hash::from_bytes(section.digest)
 }
 
 fn content<'f>(file: &'f FileBytes, section: &Section) -> &'f [u8] {

@@ -2,6 +2,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
+use super::digest::Digester;
 use super::format::{self, HEADER_LEN, Kind, MAX_SECTIONS, Section};
 use super::{Metadata, VariantInfo};
 use crate::device::cuda;
@@ -24,7 +25,7 @@ pub struct ArtifactWriter<W: Write + Seek> {
     sections: Vec<Section>,
     variants: Vec<VariantInfo>,
     /// Digest of the open weights section.
-    weights: Option<blake3::Hasher>,
+    weights: Option<Digester>,
     weights_len: u64,
     weights_closed: bool,
 }
@@ -61,7 +62,7 @@ impl<W: Write + Seek> ArtifactWriter<W> {
             return Err(Error::Writer("all weights must be written before the first variant".into()));
         }
         if self.weights.is_none() {
-            self.weights = Some(blake3::Hasher::new());
+            self.weights = Some(Digester::new());
             self.sections.push(Section {
                 kind: Kind::Weights,
                 variant: 0,
@@ -77,10 +78,10 @@ impl<W: Write + Seek> ArtifactWriter<W> {
 
     /// Appends to the weight begun last.
     pub fn extend_weight(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(hasher) = &mut self.weights else {
+        let Some(digester) = &mut self.weights else {
             return Err(Error::Writer("no weight was begun".into()));
         };
-        hasher.update(bytes);
+        digester.update(bytes);
         self.weights_len += bytes.len() as u64;
         self.write(bytes)
     }
@@ -125,11 +126,11 @@ impl<W: Write + Seek> ArtifactWriter<W> {
 
     fn close_weights(&mut self) -> Result<()> {
         self.weights_closed = true;
-        if let Some(hasher) = self.weights.take() {
+        if let Some(digester) = self.weights.take() {
             let len = self.weights_len;
             if let Some(section) = self.sections.last_mut() {
                 section.len = len;
-                section.digest = *hasher.finalize().as_bytes();
+                section.digest = *digester.finish().as_bytes();
             }
         }
         self.align()
