@@ -19,6 +19,7 @@ use crate::kernels::{self, map};
 use crate::layout::Halo;
 use crate::pack::{Blob, Pack, Source};
 use crate::plan::{Buffer, BufferId, Io, Launch, Plan, Step, Storage};
+use crate::tied::{self, Tied};
 use crate::view::{Layout, View};
 use crate::{CompileError, Numerics, Options};
 
@@ -50,11 +51,35 @@ pub struct Lowering<'a> {
     steps: Vec<Vec<Step>>,
     /// Symbols that are known before the first step.
     early: BTreeSet<Symbol>,
+    /// Weights to be read from panels where that is possible.
+    tied: Tied,
+}
+
+/// A matrix in panels: where an element lies, by the number of its panel, its term, and its line in the panel.
+pub struct Panelled {
+    /// Of three axes.
+    pub place: Place,
+    /// Axis of the matrix that is cut into panels.
+    pub axis: usize,
+    /// Lines of a panel.
+    pub width: i64,
 }
 
 /// Lowers a whole program.
 pub fn lower(program: &Program, target: &Target, options: &Options) -> Result<Plan, CompileError> {
-    let mut l = Lowering::new(program, target, options);
+    let plan = lower_with(program, target, options, Tied::new())?;
+    let tied = if target.is_gpu() { Tied::new() } else { tied::find(&plan, &program.weights) };
+    if tied.is_empty() {
+        return Ok(plan);
+    }
+    let again = lower_with(program, target, options, tied)?;
+    // There may be readers that need the table as it is.
+    let is_smaller = tied::bytes(&again, &program.weights) < tied::bytes(&plan, &program.weights);
+    Ok(if is_smaller { again } else { plan })
+}
+
+fn lower_with(program: &Program, target: &Target, options: &Options, tied: Tied) -> Result<Plan, CompileError> {
+    let mut l = Lowering::new(program, target, options, tied);
     l.declare_io();
     l.begin_region();
     l.region(BODY)?;
@@ -68,7 +93,7 @@ pub fn lower(program: &Program, target: &Target, options: &Options) -> Result<Pl
 }
 
 impl<'a> Lowering<'a> {
-    fn new(program: &'a Program, target: &'a Target, options: &'a Options) -> Lowering<'a> {
+    fn new(program: &'a Program, target: &'a Target, options: &'a Options, tied: Tied) -> Lowering<'a> {
         let g = &program.graph;
         let mut early = BTreeSet::new();
         for &v in g.inputs() {
@@ -91,6 +116,7 @@ impl<'a> Lowering<'a> {
             escaping: escaping(g),
             steps: Vec::new(),
             early,
+            tied,
         }
     }
 
@@ -246,6 +272,24 @@ impl<'a> Lowering<'a> {
             (Op::Reshape(r), Some(x)) => self.reshape(x, &r.shape),
             (op, _) => unreachable!("the result of `{}` is used before it is computed", op.mnemonic()),
         }
+    }
+
+    /// The panels a place's elements are read from instead, if it is the whole of a tied weight.
+    pub fn panelled(&mut self, place: &Place) -> Option<Panelled> {
+        let Storage::Blob(index) = self.plan.buffers[place.buffer.0 as usize].storage else { return None };
+        let blob = &self.plan.blobs[index as usize];
+        let (Pack::Plain, Source::Weight(id)) = (&blob.pack, &blob.source) else { return None };
+        let panels = self.tied.get(id).filter(|p| p.blob.dtype == place.dtype && place.view.offset.is(0))?.clone();
+        let dense = View::dense(&self.weights.get(*id).tensor.shape.iter().map(|&n| n.into()).collect::<Vec<_>>(), Layout::RowMajor);
+        let is_transposed = place.view == dense.transpose(&[1, 0]);
+        if place.view != dense && !is_transposed {
+            return None;
+        }
+        let axis = if is_transposed { 1 - panels.axis } else { panels.axis };
+        let strides = [panels.terms * panels.width, panels.width, 1].map(Dim::from).to_vec();
+        let (width, dtype) = (panels.width as i64, panels.blob.dtype);
+        let place = Place { buffer: self.blob(panels.blob), view: View { offset: Dim::ZERO, strides }, dtype };
+        Some(Panelled { place, axis, width })
     }
 
     fn map_view(&mut self, x: ValueId, f: impl FnOnce(&View) -> View) -> Place {
