@@ -52,17 +52,7 @@ pub struct Lowering<'a> {
     /// Symbols that are known before the first step.
     early: BTreeSet<Symbol>,
     /// Weights to be read from panels where that is possible.
-    tied: Tied,
-}
-
-/// A matrix in panels: where an element lies, by the number of its panel, its term, and its line in the panel.
-pub struct Panelled {
-    /// Of three axes.
-    pub place: Place,
-    /// Axis of the matrix that is cut into panels.
-    pub axis: usize,
-    /// Lines of a panel.
-    pub width: i64,
+    pub tied: Tied,
 }
 
 /// Lowers a whole program.
@@ -272,24 +262,6 @@ impl<'a> Lowering<'a> {
             (Op::Reshape(r), Some(x)) => self.reshape(x, &r.shape),
             (op, _) => unreachable!("the result of `{}` is used before it is computed", op.mnemonic()),
         }
-    }
-
-    /// The panels a place's elements are read from instead, if it is the whole of a tied weight.
-    pub fn panelled(&mut self, place: &Place) -> Option<Panelled> {
-        let Storage::Blob(index) = self.plan.buffers[place.buffer.0 as usize].storage else { return None };
-        let blob = &self.plan.blobs[index as usize];
-        let (Pack::Plain, Source::Weight(id)) = (&blob.pack, &blob.source) else { return None };
-        let panels = self.tied.get(id).filter(|p| p.blob.dtype == place.dtype && place.view.offset.is(0))?.clone();
-        let dense = View::dense(&self.weights.get(*id).tensor.shape.iter().map(|&n| n.into()).collect::<Vec<_>>(), Layout::RowMajor);
-        let is_transposed = place.view == dense.transpose(&[1, 0]);
-        if place.view != dense && !is_transposed {
-            return None;
-        }
-        let axis = if is_transposed { 1 - panels.axis } else { panels.axis };
-        let strides = [panels.terms * panels.width, panels.width, 1].map(Dim::from).to_vec();
-        let (width, dtype) = (panels.width as i64, panels.blob.dtype);
-        let place = Place { buffer: self.blob(panels.blob), view: View { offset: Dim::ZERO, strides }, dtype };
-        Some(Panelled { place, axis, width })
     }
 
     fn map_view(&mut self, x: ValueId, f: impl FnOnce(&View) -> View) -> Place {

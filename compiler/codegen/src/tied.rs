@@ -11,11 +11,15 @@
 
 use std::collections::HashMap;
 
+use xlac_ir::dim::Dim;
 use xlac_ir::weights::{WeightId, Weights};
 
+use crate::kb::Place;
+use crate::lower::Lowering;
 use crate::memory;
 use crate::pack::{Blob, Pack, Source};
 use crate::plan::{Plan, Storage};
+use crate::view::{Layout, View};
 
 /// Bytes of a table from which a second copy counts.
 const LEAST: usize = 64 << 10;
@@ -46,6 +50,35 @@ pub fn find(plan: &Plan, weights: &Weights) -> Tied {
 
 /// Bytes of constant data that the kernels of a plan read.
 pub fn bytes(plan: &Plan, weights: &Weights) -> usize { used(plan).map(|blob| blob.bytes(weights)).sum() }
+
+/// Where the elements of a matrix lie that is in panels: by the number of the panel, the term, and the line in the panel.
+pub struct Panelled {
+    /// Of three axes.
+    pub place: Place,
+    /// Axis of the matrix that is cut into panels.
+    pub axis: usize,
+    /// Lines of a panel.
+    pub width: i64,
+}
+
+/// The panels that elements are read from instead, if a place is the whole of a tied weight, transposed or not.
+pub fn panelled(l: &mut Lowering, place: &Place) -> Option<Panelled> {
+    let Storage::Blob(index) = l.plan.buffers[place.buffer.0 as usize].storage else { return None };
+    let blob = &l.plan.blobs[index as usize];
+    let (Pack::Plain, Source::Weight(id)) = (&blob.pack, &blob.source) else { return None };
+    let panels = l.tied.get(id).filter(|panels| panels.blob.dtype == place.dtype)?.clone();
+    let shape: Vec<Dim> = l.weights.get(*id).tensor.shape.iter().map(|&n| Dim::from(n)).collect();
+    let dense = View::dense(&shape, Layout::RowMajor);
+    let axis = match &place.view {
+        view if *view == dense => panels.axis,
+        view if *view == dense.transpose(&[1, 0]) => 1 - panels.axis,
+        _ => return None,
+    };
+    let strides = [panels.terms * panels.width, panels.width, 1].map(Dim::from).to_vec();
+    let (width, dtype) = (panels.width as i64, panels.blob.dtype);
+    let place = Place { buffer: l.blob(panels.blob), view: View { offset: Dim::ZERO, strides }, dtype };
+    Some(Panelled { place, axis, width })
+}
 
 fn used(plan: &Plan) -> impl Iterator<Item = &Blob> {
     memory::touched(plan).into_iter().filter_map(|id| match plan.buffers[id.0 as usize].storage {

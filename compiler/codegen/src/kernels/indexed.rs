@@ -17,7 +17,8 @@ use crate::eval;
 use crate::group::Group;
 use crate::kb::{Kb, Place};
 use crate::kernels::{map, scatter};
-use crate::lower::{Cost, Lowering, Panelled};
+use crate::lower::{Cost, Lowering};
+use crate::tied::{self, Panelled};
 
 /// An index along one axis: `base + lane * step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +54,9 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
     for v in map::operands(l.g, group.exits.iter().copied(), &members) {
         if l.const_leaf(v).is_none() {
             let place = l.access(v);
-            l.panelled(&place).map(|p| panels.insert(v, p));
+            if let Some(p) = tied::panelled(l, &place) {
+                panels.insert(v, p);
+            }
             places.insert(v, place);
         }
     }
