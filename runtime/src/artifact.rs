@@ -6,9 +6,11 @@
 //! 4096  sections: weights, then plan and code of each variant, then the metadata
 //! ```
 //!
-//! Numbers are little-endian; plans and metadata are in postcard's format. Every byte but the padding between sections
-//! is covered by a digest, and nothing in a damaged file is believed before its digest is.
+//! Numbers are little-endian; plans and metadata are in postcard's format. The digest of the weights is one of hashes of their
+//! pieces: see `digest`. Every byte but the padding between sections is covered by a digest, and nothing in a damaged file
+//! is believed before its digest is.
 
+mod digest;
 mod format;
 mod read;
 mod write;

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod pack;
 pub mod plan;
 pub mod probe;
+pub mod tied;
 pub mod toom_cook;
 pub mod view;
 

@@ -19,6 +19,7 @@ use crate::kernels::{self, map};
 use crate::layout::Halo;
 use crate::pack::{Blob, Pack, Source};
 use crate::plan::{Buffer, BufferId, Io, Launch, Plan, Step, Storage};
+use crate::tied::{self, Tied};
 use crate::view::{Layout, View};
 use crate::{CompileError, Numerics, Options};
 
@@ -50,11 +51,25 @@ pub struct Lowering<'a> {
     steps: Vec<Vec<Step>>,
     /// Symbols that are known before the first step.
     early: BTreeSet<Symbol>,
+    /// Weights to be read from panels where that is possible.
+    pub tied: Tied,
 }
 
 /// Lowers a whole program.
 pub fn lower(program: &Program, target: &Target, options: &Options) -> Result<Plan, CompileError> {
-    let mut l = Lowering::new(program, target, options);
+    let plan = lower_with(program, target, options, Tied::new())?;
+    let tied = if target.is_gpu() { Tied::new() } else { tied::find(&plan, &program.weights) };
+    if tied.is_empty() {
+        return Ok(plan);
+    }
+    let again = lower_with(program, target, options, tied)?;
+    // There may be readers that need the table as it is.
+    let is_smaller = tied::bytes(&again, &program.weights) < tied::bytes(&plan, &program.weights);
+    Ok(if is_smaller { again } else { plan })
+}
+
+fn lower_with(program: &Program, target: &Target, options: &Options, tied: Tied) -> Result<Plan, CompileError> {
+    let mut l = Lowering::new(program, target, options, tied);
     l.declare_io();
     l.begin_region();
     l.region(BODY)?;
@@ -68,7 +83,7 @@ pub fn lower(program: &Program, target: &Target, options: &Options) -> Result<Pl
 }
 
 impl<'a> Lowering<'a> {
-    fn new(program: &'a Program, target: &'a Target, options: &'a Options) -> Lowering<'a> {
+    fn new(program: &'a Program, target: &'a Target, options: &'a Options, tied: Tied) -> Lowering<'a> {
         let g = &program.graph;
         let mut early = BTreeSet::new();
         for &v in g.inputs() {
@@ -91,6 +106,7 @@ impl<'a> Lowering<'a> {
             escaping: escaping(g),
             steps: Vec::new(),
             early,
+            tied,
         }
     }
 

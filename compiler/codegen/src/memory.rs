@@ -45,6 +45,13 @@ pub fn place(plan: &mut Plan, early: &BTreeSet<Symbol>) {
     }
 }
 
+/// The buffers that some step touches.
+pub fn touched(plan: &Plan) -> Vec<BufferId> {
+    let mut walk = Walk { now: 0, lives: BTreeMap::new() };
+    walk.steps(&plan.steps);
+    walk.lives.into_keys().collect()
+}
+
 fn align(bytes: i64) -> i64 { (bytes + 63) / 64 * 64 }
 
 fn place_fixed(plan: &mut Plan, mut buffers: Vec<(BufferId, Life, i64)>) -> i64 {

@@ -10,7 +10,7 @@ use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::Program;
 use xlac_ir::interp::{self, RunErrorKind};
 use xlac_ir::tensor::Tensor;
-use xlac_runtime::{Model, Session, SessionOptions, TensorRef};
+use xlac_runtime::{Artifact, LoadOptions, Model, Session, SessionOptions, TensorRef};
 
 use crate::assemble::{dims_of, ir_dtype, runtime_dtype};
 use crate::codes;
@@ -39,7 +39,9 @@ pub enum Engine {
 impl Engine {
     /// Compiled code of an artifact file.
     pub fn load(path: &Path, on: Opened, threads: Option<usize>) -> Result<Engine, Diagnostic> {
-        let model = Model::load_on(path, &on.device).map_err(|e| on.error(e))?;
+        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let artifact = Artifact::open_with(path, &options).map_err(|e| on.error(e))?;
+        let model = Model::from_artifact_on(artifact, &on.device).map_err(|e| on.error(e))?;
         Ok(Engine::Compiled(Box::new(session(&model, threads)), on))
     }
 
@@ -194,9 +196,8 @@ impl TempFile {
         Ok(TempFile { path })
     }
 
-    fn open(&self) -> Result<std::io::BufWriter<std::fs::File>, Diagnostic> {
-        let file = OpenOptions::new().write(true).open(&self.path);
-        Ok(std::io::BufWriter::new(file.map_err(|e| cannot("write", &self.path, &e))?))
+    fn open(&self) -> Result<std::fs::File, Diagnostic> {
+        OpenOptions::new().write(true).open(&self.path).map_err(|e| cannot("write", &self.path, &e))
     }
 }
 

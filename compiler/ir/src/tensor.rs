@@ -29,9 +29,11 @@ impl Tensor {
     pub fn from_consts(dtype: DType, shape: Vec<usize>, elements: impl IntoIterator<Item = Const>) -> Tensor {
         let count: usize = shape.iter().product();
         let mut data = Vec::with_capacity(count * dtype.size());
-        for c in elements {
-            debug_assert_eq!(c.dtype, dtype);
-            data.extend_from_slice(&c.bits.to_le_bytes()[..dtype.size()]);
+        let elements = elements.into_iter().inspect(|c| debug_assert_eq!(c.dtype, dtype));
+        // A copy of known length is one instruction.
+        match dtype.size() {
+            4 => elements.for_each(|c| data.extend_from_slice(&(c.bits as u32).to_le_bytes())),
+            size => elements.for_each(|c| data.extend_from_slice(&c.bits.to_le_bytes()[..size])),
         }
         Tensor::new(dtype, shape, data.into()).expect("as many elements as the shape says")
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// Version of the format; a reader reads its own only.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// First bytes; the line ends show transfers that changed them.
 pub(crate) const MAGIC: [u8; 8] = *b"XLAC\r\n\x1a\n";
 /// Length of header and table; the first section starts here, on a page of its own.

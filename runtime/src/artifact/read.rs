@@ -4,23 +4,27 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::Metadata;
+use super::digest::digest;
 use super::format::{self, Kind, Section};
 use crate::device::memory::{Block, FileBytes};
 use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 use crate::model::check_plan;
 use crate::plan::Plan;
+use crate::threads;
 
 /// How an artifact is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Whether the digest of the weights is verified too, which reads them all. The other sections always are.
     pub verify_weights: bool,
+    /// Threads that verify them, the caller's included; by default one per physical core this process may use.
+    pub threads: Option<usize>,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { verify_weights: true }
+        LoadOptions { verify_weights: true, threads: None }
     }
 }
 
@@ -44,7 +48,7 @@ pub struct SectionInfo {
     pub offset: u64,
     /// Length in bytes.
     pub len: u64,
-    /// BLAKE3 digest.
+    /// BLAKE3 digest: of the content, or for weights of a list of hashes of their pieces.
     pub digest: [u8; 32],
 }
 
@@ -82,8 +86,8 @@ impl Artifact {
     fn from_file(file: FileBytes, options: &LoadOptions) -> Result<Artifact> {
         let sections = format::decode(file.bytes())?;
         for section in &sections {
-            let is_optional = section.kind == Kind::Weights && !options.verify_weights;
-            if !is_optional && blake3::hash(content(&file, section)) != blake3::Hash::from_bytes(section.digest) {
+            let is_skipped = section.kind == Kind::Weights && !options.verify_weights;
+            if !is_skipped && !is_intact(content(&file, section), section, options) {
                 return Err(Error::Damaged(format!("the {} section", section.kind.name())));
             }
         }
@@ -214,6 +218,14 @@ fn find(sections: &[Section], kind: Kind, variant: usize) -> Option<&Section> {
 /// Sections lie within the file: `format::decode` has checked it.
 fn range(section: &Section) -> Range<usize> {
     section.offset as usize..(section.offset + section.len) as usize
+}
+
+fn is_intact(content: &[u8], section: &Section, options: &LoadOptions) -> bool {
+    let found = match section.kind {
+        Kind::Weights => digest(content, options.threads.unwrap_or_else(threads::default_threads)),
+        Kind::Metadata | Kind::Plan | Kind::Code => blake3::hash(content),
+    };
+    found == blake3::Hash::from_bytes(section.digest)
 }
 
 fn content<'f>(file: &'f FileBytes, section: &Section) -> &'f [u8] {

@@ -91,13 +91,58 @@ fn what_is_written_can_be_run() {
     assert_eq!(run(&model), (3, 1234));
     let path = std::env::temp_dir().join(format!("xlac-artifact-{}.xlac", std::process::id()));
     std::fs::write(&path, &bytes).unwrap();
-    let model = Model::load_with(&path, &LoadOptions { verify_weights: false }).unwrap();
+    let model = Model::load_with(&path, &LoadOptions { verify_weights: false, ..LoadOptions::default() }).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(run(&model), (3, 1234));
     assert_eq!(Model::load(&path).unwrap_err().code(), "R0001");
     let artifact = Artifact::from_bytes(&bytes).unwrap();
     assert!(artifact.sections().iter().all(|section| section.offset % 64 == 0));
     assert_eq!(artifact.plan(0).unwrap(), plan());
+}
+
+/// Weights of several pieces of the digest and several writes, the last of both incomplete, given in `part`s.
+fn write_large(part: usize) -> Vec<u8> {
+    let mut writer = ArtifactWriter::new(Cursor::new(Vec::new())).unwrap();
+    writer.write_weight(&[0; 64]).unwrap();
+    assert_eq!(writer.write_weight(&1234i64.to_le_bytes()).unwrap(), 64);
+    writer.start_weight().unwrap();
+    let weights: Vec<u8> = (0..5 << 20).map(|i: usize| (i * 31 + i / 251) as u8).collect();
+    weights.chunks(part).for_each(|part| writer.extend_weight(part).unwrap());
+    writer.add_variant(variant(std::env::consts::ARCH, &[]), &plan(), CODE).unwrap();
+    writer.finish(Metadata::default()).unwrap().into_inner()
+}
+
+#[test]
+fn parts_of_weights_do_not_matter() {
+    let bytes = write_large(usize::MAX >> 1);
+    assert_eq!(run(&Model::from_bytes(&bytes).unwrap()), (3, 1234));
+    for part in [(1 << 16) - 3, 1 << 20, 2 << 20, (2 << 20) + 1, 4 << 20] {
+        assert!(write_large(part) == bytes, "parts of {part}");
+    }
+}
+
+#[test]
+fn damaged_weights_never_give_a_result() {
+    let mut bytes = write_large(1 << 20);
+    let artifact = Artifact::from_bytes(&bytes).unwrap();
+    let (begin, len) = (artifact.weights_range().start, artifact.weights().len());
+    assert!(!len.is_multiple_of(1 << 20));
+    let path = std::env::temp_dir().join(format!("xlac-damaged-{}.xlac", std::process::id()));
+    for position in [0, 1 << 20, len / 2, (3 << 20) - 1, 5 << 20, len - 1] {
+        bytes[begin + position] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Model::from_bytes(&bytes).unwrap_err().code(), "R0005", "byte {position}");
+        for threads in (1..=4).map(Some).chain([None]) {
+            let options = LoadOptions { threads, ..LoadOptions::default() };
+            let error = Model::load_with(&path, &options).unwrap_err();
+            assert_eq!(error.code(), "R0005", "byte {position}, {threads:?} threads");
+            assert!(error.to_string().contains("the weights section"));
+        }
+        bytes[begin + position] ^= 0x10;
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(run(&Model::load(&path).unwrap()), (3, 1234));
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

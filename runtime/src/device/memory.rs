@@ -12,9 +12,10 @@ use crate::tensor::Element;
 
 /// Alignment of every block, tensor and section: one cache line, one AVX-512 register.
 pub const ALIGN: usize = 64;
-/// Blocks from this size on ask for huge pages.
-const HUGE: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
+/// Blocks from this size on ask for huge pages, of which the last is at least half used. A first run touches most of its
+/// memory for the first time, and on virtual machines each fault is dear.
+const HUGE: usize = HUGE_PAGE / 2;
 
 /// Zeroed bytes aligned to [`ALIGN`]; empty blocks own nothing.
 pub(crate) struct Block {
@@ -45,15 +46,16 @@ impl Block {
         }
         let out_of_memory = || Error::OutOfMemory(len as u64);
         let align = if len >= HUGE { HUGE_PAGE } else { ALIGN };
+        let huge = len.checked_add(HUGE_PAGE / 2).ok_or_else(out_of_memory)? / HUGE_PAGE * HUGE_PAGE;
         // Over-allocating and aligning by hand lets the allocator use `calloc`, which an aligned request would not.
-        let padded = len.checked_add(align).ok_or_else(out_of_memory)?;
+        let padded = len.max(huge).checked_add(align).ok_or_else(out_of_memory)?;
         let layout = Layout::from_size_align(padded, 16).map_err(|_| out_of_memory())?;
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(out_of_memory)?;
         let offset = base.as_ptr().addr().next_multiple_of(align) - base.as_ptr().addr();
         let start = base.as_ptr().wrapping_add(offset);
-        if len >= HUGE {
-            advise_huge(start, len);
+        if huge > 0 {
+            advise_huge(start, huge);
         }
         Ok(Block { base, layout, start, len })
     }
@@ -100,10 +102,9 @@ impl Drop for Block {
 
 #[cfg(target_os = "linux")]
 fn advise_huge(start: *mut u8, len: usize) {
-    let whole_pages = len / HUGE_PAGE * HUGE_PAGE;
     // SAFETY: the range lies within one allocation of ours and begins on a page; the advice changes no content, and a
     // refusal is harmless.
-    unsafe { libc::madvise(start.cast(), whole_pages, libc::MADV_HUGEPAGE) };
+    unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -122,7 +123,11 @@ impl FileBytes {
     pub(crate) fn map(file: &std::fs::File) -> std::io::Result<FileBytes> {
         // SAFETY: a mapping is only as stable as its file. `Model::load` documents that the file must not be changed
         // while the model lives; everything derived from the plan is decoded into owned memory first.
-        Ok(FileBytes::Map(unsafe { memmap2::MmapOptions::new().map_copy_read_only(file)? }))
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(file)? };
+        // Has what is not in memory yet read in huge pages, which cost a fault each instead of 512. A refusal is harmless.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(FileBytes::Map(map))
     }
 
     /// The bytes.

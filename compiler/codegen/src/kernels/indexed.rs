@@ -18,6 +18,7 @@ use crate::group::Group;
 use crate::kb::{Kb, Place};
 use crate::kernels::{map, scatter};
 use crate::lower::{Cost, Lowering};
+use crate::tied::{self, Panelled};
 
 /// An index along one axis: `base + lane * step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,10 +50,13 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
     let walk = l.walk();
     let members = l.members(group);
     // Places must be known before the kernel is built: looking one up may emit a copy.
-    let mut places = HashMap::new();
+    let (mut places, mut panels) = (HashMap::new(), HashMap::new());
     for v in map::operands(l.g, group.exits.iter().copied(), &members) {
         if l.const_leaf(v).is_none() {
             let place = l.access(v);
+            if let Some(p) = tied::panelled(l, &place) {
+                panels.insert(v, p);
+            }
             places.insert(v, place);
         }
     }
@@ -62,7 +66,7 @@ pub fn lower(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
             let step = i64::from(i + 1 == order.len() && lanes > 1);
             at[axis] = Ix { base: index[i], step };
         }
-        let mut reader = Reader { l, members: &members, places: &places, lanes, count, known: HashMap::new() };
+        let mut reader = Reader { l, members: &members, places: &places, panels: &panels, lanes, count, known: HashMap::new() };
         for (v, buf, place) in &outs {
             let x = reader.value(kb, *v, &at);
             let x = kb.k.convert(x, place.dtype);
@@ -98,6 +102,8 @@ struct Reader<'a, 'b> {
     l: &'a Lowering<'b>,
     members: &'a HashSet<NodeId>,
     places: &'a HashMap<ValueId, Place>,
+    /// Matrices that are there in panels, which elements of one line are read from.
+    panels: &'a HashMap<ValueId, Panelled>,
     lanes: u32,
     count: Option<Val>,
     known: HashMap<(ValueId, Vec<Ix>), Val>,
@@ -121,7 +127,10 @@ impl Reader<'_, '_> {
         if let Some(c) = self.l.g.splat_constant(v) {
             return kb.k.constant(c);
         }
-        let place = &self.places[&v];
+        let (place, at) = match self.panels.get(&v).filter(|p| at[p.axis].step == 0) {
+            Some(panels) => (&panels.place, in_panels(kb, panels, at)),
+            None => (&self.places[&v], at.to_vec()),
+        };
         let buf = kb.read(place);
         let bases: Vec<Val> = at.iter().map(|i| i.base).collect();
         let address = kb.address(&bases, &place.view.strides);
@@ -266,6 +275,14 @@ impl Reader<'_, '_> {
         }
         x
     }
+}
+
+/// The index in panels for one in the matrix.
+fn in_panels(kb: &mut Kb, panels: &Panelled, at: &[Ix]) -> Vec<Ix> {
+    let (line, width) = (at[panels.axis].base, kb.k.int(panels.width));
+    let number = kb.k.bin(BinOp::Div, line, width);
+    let rest = kb.k.bin(BinOp::Rem, line, width);
+    vec![Ix { base: number, step: 0 }, at[1 - panels.axis], Ix { base: rest, step: 0 }]
 }
 
 /// Remainder with the sign of the positive divisor.

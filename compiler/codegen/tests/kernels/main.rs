@@ -8,6 +8,7 @@ mod layers;
 mod recurrent;
 mod sim;
 mod teams;
+mod tied;
 mod winograd;
 
 use harness::{Outcome, compare, targets};

@@ -1,6 +1,5 @@
 //! `xlac compile`: a model to an artifact, or to the text of a stage.
 
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,7 +60,7 @@ fn default_output(model: &Path) -> PathBuf {
 fn write(source: &Source, options: &CompileOptions, output: &Path) -> Result<Report, Vec<Diagnostic>> {
     let partial = output.with_extension(format!("{}.part", std::process::id()));
     let file = std::fs::File::create(&partial).map_err(|e| vec![cannot("write", &partial, &e)])?;
-    let written = compile::compile_to(source.clone(), options, BufWriter::new(file));
+    let written = compile::compile_to(source.clone(), options, file);
     let renamed = written.and_then(|(_, report)| {
         std::fs::rename(&partial, output).map_err(|e| vec![cannot("write", output, &e)])?;
         Ok(report)

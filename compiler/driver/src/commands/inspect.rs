@@ -57,7 +57,7 @@ fn artifact(path: &Path) -> Result<(Value, String), Vec<xlac_ir::diag::Diagnosti
         "kind": "artifact", "producer": meta.producer, "model": meta.model_name, "model_hash": hex(&meta.model_hash),
         "numerics": meta.numerics, "notes": meta.notes, "variants": variants,
         "sections": sections.iter().map(|s| json!({
-            "kind": s.kind, "variant": s.variant, "offset": s.offset, "bytes": s.len, "blake3": hex(&s.digest),
+            "kind": s.kind, "variant": s.variant, "offset": s.offset, "bytes": s.len, "digest": hex(&s.digest),
         })).collect::<Vec<_>>(),
     });
     let mut text = format!(
@@ -82,7 +82,7 @@ fn artifact(path: &Path) -> Result<(Value, String), Vec<xlac_ir::diag::Diagnosti
     let row = |s: &xlac_runtime::SectionInfo| vec![s.kind.into(), s.variant.to_string(), s.offset.to_string(), s.len.to_string(), hex(&s.digest)[..16].into()];
     let rows: Vec<Vec<String>> = sections.iter().map(row).collect();
     text.push('\n');
-    text.push_str(&render::table(&["section", "variant", "offset", "bytes", "blake3"], &[false, true, true, true, false], &rows));
+    text.push_str(&render::table(&["section", "variant", "offset", "bytes", "digest"], &[false, true, true, true, false], &rows));
     Ok((json, text))
 }
 

@@ -16,20 +16,27 @@ pub fn generate(name: &str, dtype: DType, shape: &[usize]) -> Option<Tensor> {
     let seed = name.bytes().fold(0x5eed, |h: u64, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     let mut random = Random::new(seed);
     let count: usize = shape.iter().product();
+    if dtype == DType::F32 {
+        // As below, without asking for the type of every element: the usual input is large.
+        let elements = (0..count).map(|_| Const::f32(bell(&mut random) as f32));
+        return Some(Tensor::from_consts(dtype, shape.to_vec(), elements));
+    }
     let elements = (0..count).map(|_| element(&mut random, dtype));
-    Some(Tensor::from_consts(dtype, shape.to_vec(), elements.collect::<Vec<_>>()))
+    Some(Tensor::from_consts(dtype, shape.to_vec(), elements))
 }
 
 fn element(random: &mut Random, dtype: DType) -> Const {
     match dtype {
         DType::Bool => Const::bool(random.once_in(2)),
-        // The sum of four uniform numbers has a bell's shape and no far tail.
-        t if t.is_float() => {
-            let sum: f64 = (0..4).map(|_| (random.bits() >> 40) as f64 / f64::powi(2.0, 24) - 0.5).sum();
-            Const::number(t, sum * 1.732)
-        }
+        t if t.is_float() => Const::number(t, bell(random)),
         t => Const::int(t, random.between(0, 1)),
     }
+}
+
+/// The sum of four uniform numbers has a bell's shape and no far tail.
+fn bell(random: &mut Random) -> f64 {
+    let sum: f64 = (0..4).map(|_| (random.bits() >> 40) as f64 / f64::powi(2.0, 24) - 0.5).sum();
+    sum * 1.732
 }
 
 /// A shape with numbers for its symbols: those given, else the least in range, but not 0.
