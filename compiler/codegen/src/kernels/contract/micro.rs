@@ -95,7 +95,7 @@ impl Emitter<'_> {
         let spot = RowSpot { outer, row, tile };
         match self.rows.last().expect("a row axis").as_const() {
             Some(n) if n >= mr => self.known_rows(kb, n, t, spot, visit),
-            _ => self.unknown_rows(kb, spot, visit),
+            _ => self.unknown_rows(kb, t, spot, visit),
         }
         kb.k.end_for(open, &[]);
     }
@@ -121,24 +121,20 @@ impl Emitter<'_> {
         kb.k.end_if(branch, &[]);
     }
 
-    /// Visits a row tile of an axis whose size is known when the model runs. If it has fewer rows than a tile, tiles of half
+    /// Visits row tile `t` of an axis whose size is known when the model runs. If it has fewer rows than a tile, tiles of half
     /// the height are visited, and of even fewer each row alone.
-    fn unknown_rows(&self, kb: &mut Kb, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+    fn unknown_rows(&self, kb: &mut Kb, t: Val, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
         let n = kb.dim(self.rows.last().expect("a row axis"));
-        let half = self.tile.mr.div_ceil(2);
-        let mut heights = vec![self.tile.mr];
-        if 1 < half && half < self.tile.mr {
-            heights.push(half);
-        }
+        let mr = self.tile.mr;
+        let half = Some(mr.div_ceil(2)).filter(|&half| 1 < half && half < mr);
         let mut open = Vec::new();
-        for &height in &heights {
+        for height in [Some(mr), half].into_iter().flatten() {
             let limit = kb.k.add_int(n, -i64::from(height));
             let zero = kb.k.int(0);
             let enough = kb.k.cmp(Pred::Ge, limit, zero);
             let mut branch = kb.k.begin_if(enough);
-            if height == self.tile.mr {
-                let row = kb.min(spot.row, limit);
-                visit(kb, height, &spot.at_row(row));
+            if height == mr {
+                self.enough_rows(kb, (n, limit), t, &spot, visit);
             } else {
                 self.each_row(kb, &spot, (n, height, limit), visit);
             }
@@ -148,6 +144,32 @@ impl Emitter<'_> {
         let last = kb.k.add_int(n, -1);
         self.each_row(kb, &spot, (n, 1, last), visit);
         open.into_iter().rev().for_each(|branch| _ = kb.k.end_if(branch, &[]));
+    }
+
+    /// Visits row tile `t` of `n` rows, none of which begins after `limit`: as [`Emitter::known_rows`] does, with two heights
+    /// wherever they make up `n`.
+    fn enough_rows(&self, kb: &mut Kb, (n, limit): (Val, Val), t: Val, spot: &RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let mr = self.tile.mr;
+        let overlapping = kb.min(spot.row, limit);
+        if mr == 1 {
+            return visit(kb, mr, &spot.at_row(overlapping));
+        }
+        let tiles = kb.dim(&self.inner_tiles());
+        let room = kb.k.mul_int(tiles, i64::from(mr));
+        let short = kb.k.sub(room, n);
+        let tall = kb.k.sub(tiles, short);
+        // Fewer short tiles would have to be shorter still: then the last tall one overlaps.
+        let zero = kb.k.int(0);
+        let all_tall = kb.k.cmp(Pred::Lt, tall, zero);
+        let is_tall = kb.k.cmp(Pred::Lt, t, tall);
+        let is_tall = kb.k.bin(BinOp::Or, all_tall, is_tall);
+        let mut branch = kb.k.begin_if(is_tall);
+        visit(kb, mr, &spot.at_row(overlapping));
+        kb.k.begin_else(&mut branch, &[]);
+        let short_before = kb.k.sub(t, tall);
+        let row = kb.k.sub(spot.row, short_before);
+        visit(kb, mr - 1, &spot.at_row(row));
+        kb.k.end_if(branch, &[]);
     }
 
     /// Visits the rows up to `n` in tiles of a height, none of which begins after `limit`.
