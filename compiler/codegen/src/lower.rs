@@ -357,29 +357,15 @@ impl<'a> Lowering<'a> {
         let dtype = self.storage(ty.dtype);
         let buffer = self.buffer(Storage::Temp, bytes(&shape, dtype));
         let whole = View::dense(&shape, Layout::ChannelsLast);
-        let mut inside = whole.clone();
-        if self.target.is_gpu() {
-            map::border(self, &shape, &Place { buffer, view: whole.clone(), dtype }, halo);
-            for (s, &before) in halo.before.iter().enumerate() {
-                inside.offset = &inside.offset + &(&Dim::from(before) * &whole.strides[2 + s]);
-            }
-            return Place { buffer, view: inside, dtype };
+        let widths = |all: &[i64]| all.iter().map(|&n| Dim::from(n)).collect::<Vec<_>>();
+        let (before, after) = (widths(&halo.before), widths(&halo.after));
+        let place = Place { buffer, view: whole, dtype };
+        map::border(self, &shape, &place, (&before, &after), Const::number(dtype, 0.0));
+        let mut inside = place.view.clone();
+        for (s, before) in before.iter().enumerate() {
+            inside.offset = &inside.offset + &(before * &place.view.strides[2 + s]);
         }
-        for s in 0..halo.before.len() {
-            // Two slabs along this axis; those of later axes leave out what earlier slabs cover.
-            let end = &ty.shape[2 + s] + &Dim::from(halo.before[s]);
-            for (from, size) in [(Dim::ZERO, halo.before[s]), (end, halo.after[s])] {
-                let mut slab = shape.clone();
-                let mut view = inside.clone();
-                slab[2 + s] = Dim::from(size);
-                view.offset = &view.offset + &(&from * &whole.strides[2 + s]);
-                let place = Place { buffer, view, dtype };
-                map::fill(self, &slab, &place, Const::number(dtype, 0.0));
-            }
-            inside.offset = &inside.offset + &(&Dim::from(halo.before[s]) * &whole.strides[2 + s]);
-            shape[2 + s] = ty.shape[2 + s].clone();
-        }
-        Place { buffer, view: inside, dtype }
+        Place { view: inside, ..place }
     }
 
     /// True if a value already lies somewhere.

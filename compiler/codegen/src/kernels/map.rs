@@ -2,7 +2,10 @@
 //! merged, and the fastest axis of the result becomes vector lanes.
 
 mod blocks;
+mod border;
 mod transposed;
+
+pub use border::border;
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +18,6 @@ use crate::CompileError;
 use crate::eval::{Leaf, Point};
 use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
-use crate::layout::Halo;
 use crate::lower::{Cost, Lowering};
 use crate::memory::hint;
 use crate::view::coalesce;
@@ -303,61 +305,4 @@ pub fn vector_loop(
         body(kb, open.var, 1, None);
         kb.k.end_for(open, &[]);
     }
-}
-
-/// Emits a kernel that stores one value everywhere in a place of this shape.
-pub fn fill(l: &mut Lowering, shape: &[Dim], place: &Place, value: Const) {
-    if shape.iter().any(|d| d.is(0)) {
-        return;
-    }
-    let mut kb = Kb::new("fill");
-    let order = physical_order(place, shape);
-    let sizes: Vec<Dim> = order.iter().map(|&a| shape[a].clone()).collect();
-    let mut access = [order.iter().map(|&a| place.view.strides[a].clone()).collect::<Vec<_>>()];
-    let dims = coalesce(&sizes, &mut access);
-    let buf = kb.write(place);
-    let unit = access[0].last().is_none_or(|s| s.is(1));
-    let full = (l.target.vector_bytes / place.dtype.size() as u32).max(1);
-    let lanes = if unit { fit_lanes(full, dims.last(), l.target.masked_memory) } else { 1 };
-    let tiles = nest(&mut kb, &dims, lanes, l.walk(), |kb, index, lanes, count| {
-        let at = kb.address(&index, &access[0]);
-        let x = kb.k.splat_const(value, lanes);
-        let x = kb.k.convert(x, place.dtype);
-        let stride = access[0].last().cloned().unwrap_or(Dim::ONE);
-        kb.store(buf, at, &stride, x, count);
-    });
-    let traffic = &Dim::product(&dims) * &Dim::from(place.dtype.size());
-    let tile_ns = traffic.floor_div(&Dim::from(32i64)).floor_div(&tiles.at_least(&Dim::ONE));
-    l.launch(kb, tiles, Cost { tile_ns, flops: Dim::ZERO, traffic }, &Loc::default());
-}
-
-/// Emits a kernel that stores zeros around the spatial axes of a channels-last place of this shape. Where a launch costs
-/// more than looking at every element, one is better than one for each side.
-pub fn border(l: &mut Lowering, shape: &[Dim], place: &Place, halo: &Halo) {
-    if shape.iter().any(|d| d.is(0)) {
-        return;
-    }
-    let mut kb = Kb::new("border");
-    let order: Vec<usize> = std::iter::once(0).chain(2..shape.len()).chain([1]).collect();
-    let dims: Vec<Dim> = order.iter().map(|&a| shape[a].clone()).collect();
-    let strides: Vec<Dim> = order.iter().map(|&a| place.view.strides[a].clone()).collect();
-    let buf = kb.write(place);
-    let lanes = fit_lanes((l.target.vector_bytes / place.dtype.size() as u32).max(1), dims.last(), l.target.masked_memory);
-    let tiles = nest(&mut kb, &dims, lanes, l.walk(), |kb, index, lanes, count| {
-        let mut inside = kb.k.constant(Const::bool(true));
-        for (s, (&before, &after)) in halo.before.iter().zip(&halo.after).enumerate() {
-            let (lo, n) = (kb.k.int(before), kb.dim(&dims[1 + s]));
-            let hi = kb.k.add_int(n, -after);
-            let within = kb.within(index[1 + s], lo, hi);
-            inside = if s == 0 { within } else { kb.k.bin(BinOp::And, inside, within) };
-        }
-        let mut open = kb.k.begin_if(inside);
-        kb.k.begin_else(&mut open, &[]);
-        let at = kb.address(&index, &strides);
-        let zero = kb.k.splat_const(Const::number(place.dtype, 0.0), lanes);
-        kb.k.store(buf, at, 0, zero, count);
-        kb.k.end_if(open, &[]);
-    });
-    let traffic = &Dim::product(&dims) * &Dim::from(place.dtype.size());
-    l.launch(kb, tiles, Cost { tile_ns: Dim::ONE, flops: Dim::ZERO, traffic }, &Loc::default());
 }

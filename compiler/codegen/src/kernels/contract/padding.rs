@@ -38,7 +38,7 @@ pub(super) fn stored(l: &mut Lowering, v: ValueId, room_before: &[Dim], room_aft
     let dtype = l.storage(ty.dtype);
     let buffer = l.buffer(Storage::Temp, bytes(&shape, dtype));
     let whole = Place { buffer, view: View::dense(&shape, Layout::ChannelsLast), dtype };
-    map::fill(l, &shape, &whole, value);
+    map::border(l, &shape, &whole, (room_before, room_after), value);
     l.copy(v, &Place { view: shift(&whole.view, room_before), ..whole.clone() });
     whole
 }
