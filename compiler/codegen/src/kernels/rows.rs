@@ -138,7 +138,9 @@ fn plan<'a>(l: &mut Lowering<'a>, kb: &mut Kb, group: &Group, axes: &[usize], pl
         0 => i64::MAX,
         s => s.abs(),
     });
-    let along = red.len() == 1 && fastest.is_none_or(|a| axes.contains(&a));
+    let base = l.target.lanes(DType::F32);
+    let short = !l.target.is_gpu() && are_short(&red, &kept, base);
+    let along = red.len() == 1 && fastest.is_none_or(|a| axes.contains(&a)) && !short;
 
     for ((v, place), i) in read.iter().zip(0..) {
         let buf = kb.read(place);
@@ -160,12 +162,11 @@ fn plan<'a>(l: &mut Lowering<'a>, kb: &mut Kb, group: &Group, axes: &[usize], pl
     let reductions: Vec<Reduction> = group.members.iter().filter_map(|&m| reduction(l.g, m)).collect();
     let stage = stages(l.g, group);
     let passes = stage.values().max().copied().unwrap_or(0) + 1;
-    let base = l.target.lanes(DType::F32);
     let unit = exits.iter().all(|e| e.kept.last().is_none_or(|s| s.is(1)));
-    let lanes = match (along, unit) {
-        (true, _) => base,
-        (false, true) => map::fit_lanes(base, kept.last(), l.target.masked_memory),
-        (false, false) => 1,
+    let lanes = match along {
+        true => base,
+        false if unit || short => map::fit_lanes(base, kept.last(), l.target.masked_memory),
+        false => 1,
     };
     Rows {
         g: l.g,
@@ -184,6 +185,13 @@ fn plan<'a>(l: &mut Lowering<'a>, kb: &mut Kb, group: &Group, axes: &[usize], pl
         passes,
         cached: Vec::new(),
     }
+}
+
+/// True if the reduced elements fill less than half of a vector and there are many rows: then each lane has a row of its own,
+/// although its elements are neighbours.
+fn are_short(red: &[Dim], kept: &[Dim], lanes: u32) -> bool {
+    let few = matches!(red, [n] if n.as_const().is_some_and(|n| 2 * n <= i64::from(lanes)));
+    few && kept.last().is_some_and(|rows| hint(rows) >= i64::from(lanes))
 }
 
 /// Strides in the order of the kernel's loops: the lanes' loop is the last.

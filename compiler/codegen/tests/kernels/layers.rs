@@ -343,7 +343,17 @@ fn pools() {
 
 #[test]
 fn softmax_and_normalization() {
-    for (shape, axis, reduced) in [("3, 7", 1, "3, 1"), ("2, 4, 65", 2, "2, 4, 1"), ("5, 33", 0, "1, 33"), ("N, T", 1, "N, 1"), ("M, 3, 20", 1, "M, 1, 20")] {
+    for (shape, axis, reduced) in [
+        ("3, 7", 1, "3, 1"),
+        ("2, 4, 65", 2, "2, 4, 1"),
+        ("5, 33", 0, "1, 33"),
+        ("N, T", 1, "N, 1"),
+        ("M, 3, 20", 1, "M, 1, 20"),
+        // Rows of less than half a vector, of which there are many, or may be.
+        ("37, 2", 1, "37, 1"),
+        ("2, 40, 3", 2, "2, 40, 1"),
+        ("N, 4", 1, "N, 1"),
+    ] {
         for dtype in ["f32", "f16", "f64"] {
             let (full, row) = (format!("{dtype}[{shape}]"), format!("{dtype}[{reduced}]"));
             let b = |v: &str, name: &str| format!("%{name} = broadcast %{v} {{shape = [{shape}]}} : {full}");

@@ -108,6 +108,7 @@ impl Border<'_> {
 
     fn store(&self, kb: &mut Kb, at: Val, lanes: u32, count: Option<Val>) {
         let x = kb.k.splat_const(self.value, lanes);
+        let x = kb.k.convert(x, self.place.dtype);
         kb.k.store(self.buf, at, 0, x, count);
     }
 }
