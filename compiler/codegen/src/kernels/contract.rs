@@ -322,6 +322,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let spill = (work > INLINE_EPILOGUE && tile.mr > 1)
         .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let long = hint(&k_total) >= CHAIN && c.acc.is_float() && !l.exact();
+    let far = hint(&(&cols * &k_total)) * c.acc.size() as i64 >= l.target.cache_bytes[1] as i64;
     let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let e = Emitter {
         g: l.g,
@@ -331,7 +332,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         cols,
         a_batch: a_of(Role::Batch),
         a_rows: row_access[0].clone(),
-        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k), k, pitch: panels.k, totals },
+        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k), k, pitch: panels.k, totals, far },
         panels,
         dtype,
         tile,

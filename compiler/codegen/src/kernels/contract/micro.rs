@@ -202,7 +202,7 @@ impl Emitter<'_> {
         let (first, each) = self.a_rows(kb, mr, rows, at.a);
         let panel = kb.dim(&self.panels.panel);
         let next_panel = kb.k.add(at.b, panel);
-        let fetch = if mr > 1 { self.sum.fetch_start(kb, next_panel, rows.tile) } else { None };
+        let fetch = self.sum.fetch(kb, (at.b, next_panel), mr, rows.tile);
         let accs = self.sum.emit(kb, Start { rows: first, panel: at.b, fetch }, &each);
         self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &accs);
     }

@@ -4,12 +4,15 @@
 //! accumulators of the last chain never leave their registers.
 //!
 //! Each term also fetches a part of the panel that follows into the second-level cache, so that weights, which come from
-//! memory, arrive while the panel before is computed with.
+//! memory, arrive while the panel before is computed with. A single row has no time for that: it fetches what it will read
+//! itself some terms later.
 
 use super::*;
 
 /// What a prefetch brings.
 pub(super) const CACHE_LINE: i64 = 64;
+/// How many bytes before they are read a single row fetches what is in a panel.
+const AHEAD_BYTES: i64 = 4096;
 
 /// The operands of a sum of products.
 pub(super) struct Sum {
@@ -27,6 +30,8 @@ pub(super) struct Sum {
     pub unroll: u32,
     /// Scratch memory for what the chains come to, if there are several.
     pub totals: Option<Buf>,
+    /// The panels are too large to be near when they are read.
+    pub far: bool,
 }
 
 /// First elements of what a sum reads.
@@ -36,8 +41,15 @@ pub(super) struct Start {
     pub rows: Val,
     /// In the panels.
     pub panel: Val,
-    /// In the panels, of what is fetched meanwhile.
-    pub fetch: Option<Val>,
+    /// In the panels, what is fetched meanwhile.
+    pub fetch: Option<Fetch>,
+}
+
+/// What is fetched with each term: some lines, from this element of the panels on.
+#[derive(Clone, Copy)]
+pub(super) struct Fetch {
+    at: Val,
+    lines: i64,
 }
 
 /// How far the loops are.
@@ -72,7 +84,7 @@ impl Sum {
     /// Terms of one step along an axis.
     fn inner(&self, level: usize) -> Dim { Dim::product(self.k[level + 1..].iter().map(|k| &k.0)) }
 
-    /// Elements of a cache line, which is what is fetched in each term.
+    /// Elements of a cache line.
     fn line(&self) -> i64 { CACHE_LINE / self.acc.size() as i64 }
 
     /// The place `i` steps along an axis.
@@ -85,7 +97,7 @@ impl Sum {
         };
         let rows = along(at.rows, &self.k[level].1);
         let panel = along(at.panel, &(&inner * &Dim::from(self.pitch)));
-        let fetch = at.fetch.map(|f| along(f, &(&inner * &Dim::from(self.line()))));
+        let fetch = at.fetch.map(|f| Fetch { at: along(f.at, &(&inner * &Dim::from(f.lines * self.line()))), ..f });
         Start { rows, panel, fetch }
     }
 
@@ -182,7 +194,7 @@ impl Sum {
     fn term(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
         let lanes = self.tile.lanes;
         if let Some(fetch) = at.fetch {
-            kb.k.prefetch(self.panels, fetch, 0);
+            (0..fetch.lines).for_each(|i| kb.k.prefetch(self.panels, fetch.at, i * self.line()));
         }
         let panel: Vec<Val> =
             (0..self.tile.nv).map(|v| kb.k.load(self.panels, at.panel, i64::from(v * lanes), lanes, None)).collect();
@@ -204,18 +216,23 @@ impl Sum {
         next
     }
 
-    /// Where the part of the following panel begins that the row tile number `tile` of a task fetches: together, the first
-    /// few of them fetch all of it, then the next few again. Of narrow panels a term is less than a line: fetching the same
-    /// one again and again would cost more than it brings.
-    pub fn fetch_start(&self, kb: &mut Kb, next_panel: Val, tile: Val) -> Option<Val> {
+    /// What a row tile of `rows` rows, number `tile` of its task, fetches while it walks a panel. The first few tiles fetch
+    /// the panel that follows, each a part, and the next few do so again.
+    pub fn fetch(&self, kb: &mut Kb, (panel, next): (Val, Val), rows: u32, tile: Val) -> Option<Fetch> {
         let line = self.line();
+        // Of narrow panels a term is less than a line: fetching it again and again would cost more than it brings.
         if self.pitch != self.tile.nr() || self.pitch < line {
             return None;
         }
-        let parts = kb.k.int((self.pitch + line - 1) / line);
+        let lines = (self.pitch + line - 1) / line;
+        if rows == 1 {
+            let ahead = AHEAD_BYTES / self.acc.size() as i64;
+            return self.far.then(|| Fetch { at: kb.k.add_int(panel, ahead), lines });
+        }
+        let parts = kb.k.int(lines);
         let part = kb.k.bin(BinOp::Rem, tile, parts);
         let terms = kb.dim(&(&self.terms() * &Dim::from(line)));
         let skip = kb.k.mul(part, terms);
-        Some(kb.k.add(next_panel, skip))
+        Some(Fetch { at: kb.k.add(next, skip), lines: 1 })
     }
 }

@@ -289,7 +289,7 @@ impl Emitter<'_> {
         let skip = kb.k.mul_int(row, s.tile.nr());
         let y = kb.k.add(y, skip);
         let next = kb.k.add(b, filter);
-        let at = Start { rows: a, panel: b, fetch: sum.fetch_start(kb, next, row_tile.var) };
+        let at = Start { rows: a, panel: b, fetch: sum.fetch(kb, (b, next), s.tile.mr, row_tile.var) };
         let accs = sum.emit(kb, at, &rows);
         for (i, acc) in accs.into_iter().enumerate() {
             kb.k.store(scratch.y, y, i as i64 * lanes, acc, None);
@@ -303,7 +303,7 @@ impl Emitter<'_> {
         let tile = self.scheme.tile;
         let k = vec![(self.channels.clone(), Dim::ONE)];
         let (from, panels, pitch) = (scratch.x, self.filters, tile.nr());
-        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None }
+        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None, far: false }
     }
 
     /// The results of one tile for a panel's columns.
