@@ -54,8 +54,8 @@ fn build_runner() -> Option<PathBuf> {
 }
 
 /// Compiles for AArch64 and runs in the emulator; none if the program is refused.
-fn emulate(runner: &Path, program: &Program, inputs: &[Tensor], backend: &str, numerics: Numerics, name: &str) -> Option<Vec<Tensor>> {
-    let options = CompileOptions { backend: Some(backend.into()), targets: vec![TARGET.into()], numerics, ..Default::default() };
+fn emulate(runner: &Path, program: &Program, inputs: &[Tensor], (target, backend): (&str, &str), numerics: Numerics, name: &str) -> Option<Vec<Tensor>> {
+    let options = CompileOptions { backend: Some(backend.into()), targets: vec![target.into()], numerics, ..Default::default() };
     let dir = scratch(&format!("aarch64-{name}"));
     let artifact = dir.join("model.xlac");
     let file = std::fs::File::create(&artifact).expect("the scratch folder is writable");
@@ -90,8 +90,13 @@ fn read_output(file: &Path, line: &str) -> Tensor {
 
 /// Compares both backends with the interpreter; how many were not refused.
 fn compare(runner: &Path, program: &Program, inputs: &[Tensor], numerics: Numerics, name: &str) -> usize {
+    compare_on(runner, TARGET, program, inputs, numerics, name)
+}
+
+/// [`compare`] with code for a processor of this name.
+fn compare_on(runner: &Path, target: &str, program: &Program, inputs: &[Tensor], numerics: Numerics, name: &str) -> usize {
     let expected = Engine::Interp(Box::new(program.clone())).run(inputs).expect("the program runs");
-    let run = |backend| Some((backend, emulate(runner, program, inputs, backend, numerics, name)?));
+    let run = |backend| Some((backend, emulate(runner, program, inputs, (target, backend), numerics, name)?));
     let results: Vec<(&str, Vec<Tensor>)> = backends().into_iter().filter_map(run).collect();
     for (backend, got) in &results {
         assert_eq!(got.len(), expected.len(), "{name}, {backend}");
@@ -116,6 +121,41 @@ fn random_programs() {
             ran += compare(runner, &program, &inputs, numerics, "random");
         }
         assert!(ran >= PROGRAMS as usize * backends().len() / 2, "{numerics:?}: only {ran} were not refused");
+    }
+}
+
+/// Processors that multiply bytes of equal signs only, and of any: all of one model's products, at the ends of the range.
+#[test]
+fn products_of_bytes() {
+    let Some(runner) = runner() else { return };
+    let signs = [("u8", "i8"), ("i8", "u8"), ("i8", "i8"), ("u8", "u8")];
+    let product = |i: usize, (a, b): (&str, &str)| format!(
+        "%m{i} = matmul %{a}, %w{b} {{trans_a = false, trans_b = true, out = i32}} : i32[9, 13]
+         %c{i} = conv %x{a}, %f{b} {{strides = [2, 1], before = [1, 1], after = [1, 0], dilations = [1, 1], groups = 1, out = i32}} : i32[1, 7, 3, 5]
+        "
+    );
+    let products: String = signs.iter().enumerate().map(|(i, &s)| product(i, s)).collect();
+    let results: Vec<String> = (0..4).flat_map(|i| [format!("%m{i}"), format!("%c{i}")]).collect();
+    let names: Vec<String> = (0..8).map(|i| format!("%r{i}")).collect();
+    let weights: String = ["u8", "i8"].map(|t| format!(
+        "%w{t} = weight @w{t} : {t}[13, 39]
+         %f{t} = weight @f{t} : {t}[7, 10, 3, 3]
+        "
+    )).concat();
+    let text = format!(
+        "graph @g(%u8: u8[9, 39], %i8: i8[9, 39], %xu8: u8[1, 10, 5, 6], %xi8: i8[1, 10, 5, 6]) -> ({}) {{ {weights} {products} yield {} }}",
+        names.join(", "),
+        results.join(", ")
+    );
+    let program = xlac_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let extreme = |t: Tensor| {
+        let bytes: Vec<u8> = t.data.iter().zip(0..).map(|(&x, i)| if i % 3 == 0 { x } else { [128, 127, 255][i / 4 % 3] }).collect();
+        Tensor::new(t.dtype, t.shape.clone(), bytes.into()).expect("as many bytes")
+    };
+    let inputs = random::inputs(&program, &Default::default(), 3).expect("no symbols").into_iter().map(extreme).collect::<Vec<_>>();
+    for target in [TARGET, "cpu:neoverse-v1"] {
+        let ran = compare_on(runner, target, &program, &inputs, Numerics::Exact, "bytes");
+        assert_eq!(ran, backends().len(), "{target}");
     }
 }
 

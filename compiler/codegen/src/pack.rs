@@ -34,7 +34,7 @@ pub enum Pack {
     /// As they are, row-major.
     Plain,
     /// Any strided arrangement: element `i` of the blob, row-major over `shape`, is source element
-    /// `offset + sum of i[a] * strides[a]`, or zero where the coordinate along a `limits` group passes its limit.
+    /// `offset + sum of i[a] * strides[a]`, or zero where the coordinate along a pair of axes passes its limit.
     Strided(Strided),
     /// Chunks as a GPU's kernels keep them in shared memory.
     Images(Images),
@@ -180,8 +180,8 @@ pub struct Strided {
     pub strides: Vec<usize>,
     /// First source element.
     pub offset: usize,
-    /// `(axis, inner axis, limit)`: zero unless `index[axis] * shape[inner] + index[inner] < limit`.
-    pub limit: Option<(usize, usize, usize)>,
+    /// `(axis, inner axis, limit)`: zero unless `index[axis] * shape[inner] + index[inner] < limit`, for each.
+    pub limits: Vec<(usize, usize, usize)>,
 }
 
 impl Blob {
@@ -214,7 +214,7 @@ impl Blob {
         match &self.pack {
             Pack::Plain if tensor.dtype == self.dtype => sink(&tensor.data),
             Pack::Plain => {
-                let flat = Strided { shape: vec![tensor.len()], strides: vec![1], offset: 0, limit: None };
+                let flat = Strided { shape: vec![tensor.len()], strides: vec![1], offset: 0, limits: Vec::new() };
                 write_strided(tensor, self.dtype, &flat, sink)
             }
             Pack::Strided(s) => write_strided(tensor, self.dtype, s, sink),
@@ -238,7 +238,7 @@ fn write_strided<E>(
     let mut index = vec![0usize; rank];
     let mut buffer = Vec::with_capacity(1 << 16);
     loop {
-        let padded = s.limit.is_some_and(|(a, b, limit)| index[a] * s.shape[b] + index[b] >= limit);
+        let padded = s.limits.iter().any(|&(a, b, limit)| index[a] * s.shape[b] + index[b] >= limit);
         if padded {
             buffer.extend_from_slice(&[0; 8][..to]);
         } else {

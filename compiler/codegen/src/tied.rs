@@ -97,6 +97,6 @@ fn panels(blob: &Blob, weights: &Weights) -> Option<(WeightId, Panels)> {
         (1, term) if term == cols => (1, cols, rows),
         _ => return None,
     };
-    let is_whole = pack.offset == 0 && *terms == rest && pack.limit == Some((0, 2, lines));
+    let is_whole = pack.offset == 0 && *terms == rest && pack.limits == [(0, 2, lines)];
     is_whole.then(|| (*id, Panels { blob: blob.clone(), axis, width: *width, terms: rest }))
 }

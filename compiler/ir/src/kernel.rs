@@ -243,6 +243,9 @@ pub enum Instr {
     Bin(BinOp, Val, Val),
     /// `a * b + c`, rounded once.
     Fma(Val, Val, Val),
+    /// `c` plus, in each lane, the products of four neighbouring 8-bit elements of `a` and `b`, which have four for each
+    /// lane of `c`: i32, exact, wrapping. Each of `a` and `b` has a sign or not.
+    Dot4(Val, Val, Val),
     /// Compares; the result is bool of the same lanes.
     Cmp(Pred, Val, Val),
     /// `cond ? a : b`, lane by lane; `cond` is bool, of one lane or of the same lanes.
@@ -454,7 +457,7 @@ impl Instr {
             | Instr::Extract(a, _)
             | Instr::Slice(a, _) => vec![*a],
             Instr::Bin(_, a, b) | Instr::Cmp(_, a, b) | Instr::Concat(a, b) | Instr::Permute(a, b, _) => vec![*a, *b],
-            Instr::Fma(a, b, c) | Instr::Select(a, b, c) => vec![*a, *b, *c],
+            Instr::Fma(a, b, c) | Instr::Dot4(a, b, c) | Instr::Select(a, b, c) => vec![*a, *b, *c],
             Instr::Load { index, count, .. } | Instr::Gather { index, count, .. } => {
                 [*index].into_iter().chain(*count).collect()
             }

@@ -6,6 +6,7 @@
 mod arith;
 mod control;
 mod convert;
+mod dot;
 mod half;
 mod lanes;
 mod memory;
@@ -298,6 +299,10 @@ impl<'a> Emitter<'a> {
             Instr::Fma(a, b, c) => {
                 let (a, b, c) = (self.factor(*a)?, self.factor(*b)?, self.get(*c)?);
                 self.fma(&a, &b, &c)
+            }
+            Instr::Dot4(a, b, c) => {
+                let (a, b, c) = (self.get(*a)?, self.get(*b)?, self.get(*c)?);
+                Ok(self.dot4(&a, &b, &c))
             }
             Instr::Cmp(pred, a, b) => {
                 let (a, b) = (self.get(*a)?, self.get(*b)?);

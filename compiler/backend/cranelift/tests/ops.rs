@@ -508,3 +508,50 @@ fn whole_strided_loads_and_gathers() {
 }
 
 fn k_type(t: DType, lanes: u32) -> xlac_ir::kernel::VType { xlac_ir::kernel::VType::vector(t, lanes) }
+
+/// `dot4` is not element by element: four lanes are loaded for each one of the result.
+#[test]
+fn sums_of_byte_products() {
+    let types = [DType::I8, DType::U8];
+    let signs: Vec<(DType, DType)> = types.iter().flat_map(|&a| types.map(|b| (a, b))).collect();
+    let shapes: Vec<(DType, DType, u32)> =
+        signs.iter().flat_map(|&(a, b)| LANES.iter().map(move |&n| (a, b, n))).collect();
+    let kernels: Vec<Kernel> = shapes.iter().map(|&(a, b, lanes)| {
+        let mut k = KernelBuilder::new(format!("dot_{a}_{b}_{lanes}"));
+        let (a, b) = (k.param("a", a, Access::Read), k.param("b", b, Access::Read));
+        let c = k.param("c", DType::I32, Access::ReadWrite);
+        let tile = k.tile();
+        let at = k.mul_int(tile, i64::from(lanes));
+        let at4 = k.mul_int(at, 4);
+        let (x, y) = (k.load(a, at4, 0, 4 * lanes, None), k.load(b, at4, 0, 4 * lanes, None));
+        let z = k.load(c, at, 0, lanes, None);
+        let sum = k.dot4(x, y, z);
+        k.store(c, at, 0, sum, None);
+        k.finish()
+    }).collect();
+    let code = Code::for_target(&kernels, &host());
+    let mut random = Random(11);
+    for (which, &(a, b, lanes)) in shapes.iter().enumerate() {
+        let n = lanes as usize * TRIALS;
+        let mut memory = [vec![0u8; 4 * n], vec![0u8; 4 * n], vec![0u8; 4 * n]];
+        // Extremes half of the time: four of them in a row are what a saturating sum gets wrong.
+        for bytes in &mut memory[..2] {
+            bytes.chunks_mut(4).for_each(|four| match random.next() % 6 {
+                0 => four.fill(128),
+                1 => four.fill(127),
+                2 => four.fill(255),
+                _ => four.iter_mut().for_each(|x| *x = random.next() as u8),
+            });
+        }
+        memory[2].iter_mut().for_each(|x| *x = random.next() as u8);
+        let before = memory[2].clone();
+        let pointers: Vec<*mut u8> = memory.iter_mut().map(|b| b.as_mut_ptr()).collect();
+        assert_eq!(code.run(which, &pointers, &[], 0..TRIALS as i64), 0);
+        let value = |x: u8, t: DType| if t == DType::I8 { i32::from(x as i8) } else { i32::from(x) };
+        for i in 0..n {
+            let product = |j: usize| value(memory[0][j], a) * value(memory[1][j], b);
+            let want = (4 * i..4 * i + 4).map(product).fold(read(&before, DType::I32, i) as i32, i32::wrapping_add);
+            assert_eq!(read(&memory[2], DType::I32, i) as i32, want, "{a} {b} x{lanes}, lane {i}");
+        }
+    }
+}

@@ -8,6 +8,7 @@
 
 mod arith;
 mod convert;
+mod dot;
 mod memory;
 
 use std::fmt::Display;
@@ -35,6 +36,8 @@ pub(crate) struct Isa {
     pub masked_bytes: bool,
     /// Preferred width of a vector in bits.
     pub vector_bits: u32,
+    /// How 8-bit products are summed.
+    pub dots: dot::Dots,
 }
 
 impl Isa {
@@ -49,6 +52,7 @@ impl Isa {
             mask_bits: avx512,
             masked_bytes: avx512 && target.has("avx512bw"),
             vector_bits: target.vector_bytes * 8,
+            dots: dot::Dots::of(target),
         }
     }
 }
@@ -338,6 +342,7 @@ impl<'a> Emitter<'a> {
             Instr::Un(op, a) => self.un(op, a)?,
             Instr::Bin(op, a, b) => self.bin(op, a, b)?,
             Instr::Fma(a, b, c) => self.fma(a, b, c)?,
+            Instr::Dot4(a, b, c) => self.dot4(a, b, c),
             Instr::Cmp(pred, a, b) => self.cmp(pred, a, b),
             Instr::Select(c, a, b) => self.select(c, a, b),
             Instr::Convert(a) => {

@@ -7,6 +7,8 @@
 //! the panel are loaded and multiplied with `mr` broadcast elements of the first operand. Since every accumulator takes its
 //! terms in order with one fused multiply-add each, `exact` and `fast` share it.
 //!
+//! Products of 8-bit integers take four terms a step: see `quads`.
+//!
 //! Limit: one vector multiply-add per cycle and accumulator vector; panels come from the second-level cache at
 //! `4 * nr` bytes per `mr * nr` multiply-adds.
 //!
@@ -16,6 +18,7 @@ mod gpu;
 mod micro;
 mod padding;
 mod panels;
+mod quads;
 mod sum;
 mod transposed;
 pub mod winograd;
@@ -42,6 +45,7 @@ use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;
 use crate::view::{Layout, View, coalesce};
 use panels::pack_second;
+use quads::{Extra, Quads};
 
 /// Bytes of the first operand a tile may walk, so that they stay in the second-level cache with a panel.
 const A_BLOCK_BYTES: i64 = 256 << 10;
@@ -301,11 +305,15 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         rows.push(Dim::ONE);
         row_access.iter_mut().for_each(|a| a.push(Dim::ZERO));
     }
-    let k = merge_k(&c.k);
+    let quads = Quads::of(l.target, &c);
+    let k = quads.as_ref().map_or_else(|| merge_k(&c.k), |q| q.steps(&c.k));
     let k_total = Dim::product(c.k.iter().map(|k| &k.0));
-    let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &k_total, c.acc, rows_meet(&row_access[0], &k, c.a.dtype));
+    let meet = rows_meet(&row_access[0], &k, c.a.dtype);
+    let steps = Dim::product(k.iter().map(|k| &k.0));
+    let extra = quads.as_ref().map_or(Extra::default(), Quads::registers);
+    let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &steps, c.acc, meet, extra);
 
-    let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc);
+    let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc, quads.is_some());
     let mut kb = Kb::new(&name);
     let a = kb.read(&c.a);
     let panels = Panels { buf: kb.read(&b_place), batch: b_batch, panel: b_panel, k: b_k };
@@ -332,7 +340,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         cols,
         a_batch: a_of(Role::Batch),
         a_rows: row_access[0].clone(),
-        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k), k, pitch: panels.k, totals, far },
+        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k, extra), k, pitch: panels.k, totals, far, quads },
         panels,
         dtype,
         tile,
@@ -346,17 +354,17 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let flops = &macs * &Dim::from(2i64);
     let traffic = &(&elements * &Dim::from(4 * (exits.len() + read.len()))) + &operand_bytes(&e, &k_total);
     // About 16 multiply-adds a nanosecond for every 16 bytes of vector.
-    let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4;
+    let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4 * if e.sum.quads.is_some() { 2 } else { 1 };
     let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
 }
 
 /// Terms of the sum computed in one step of the innermost loop: of a few channels all, so that none are left over.
-fn unroll(l: &Lowering, tile: Tile, k: &[(Dim, Dim)]) -> u32 {
+fn unroll(l: &Lowering, tile: Tile, k: &[(Dim, Dim)], extra: Extra) -> u32 {
     // Of two terms at once, both panels and two broadcast elements are in registers next to the accumulators; a tile that
     // leaves no room for them would keep its accumulators in memory.
-    let registers = tile.mr * tile.nv + 2 * tile.nv + 2;
+    let registers = tile.mr * tile.nv + 2 * tile.nv + 2 + extra.fixed + extra.column * tile.nv;
     let most = match l.target.vector_bytes {
         ..=16 => 8,
         _ if registers <= l.target.vector_registers => 2,
@@ -439,9 +447,9 @@ fn rows_meet(strides: &[Dim], k: &[(Dim, Dim)], dtype: DType) -> bool {
     along && strides.last().and_then(Dim::as_const).is_some_and(|s| s > 0 && s % way == 0)
 }
 
-/// The register tile of least estimated time. `meet`: its rows share one or two sets of the
+/// The register tile of least estimated time for a sum of `k` steps. `meet`: its rows share one or two sets of the
 /// first-level cache.
-fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: bool) -> Tile {
+fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: bool, extra: Extra) -> Tile {
     let full = l.target.lanes(acc);
     let n = cols.as_const().unwrap_or(1024).max(1);
     let (rows, last) = row_count(row);
@@ -456,12 +464,13 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: b
     // One register each for a broadcast element and for the panel's vectors in flight.
     // Cranelift's multiply-add overwrites a factor and its allocator wants some room besides.
     let room = if l.target.vector_bytes <= 16 { 4 } else { 1 };
-    let registers = i64::from(l.target.vector_registers) - room;
+    let registers = i64::from(l.target.vector_registers) - room - i64::from(extra.fixed);
+    let per_column = 1 + i64::from(extra.column);
     let mut best = (f64::INFINITY, Tile { mr: 1, nv: 1, lanes });
     for (lanes, cycles) in vectors {
         for nv in 1..=8i64 {
             for mr in 1..=registers {
-                if mr * nv + nv > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
+                if mr * nv + nv * per_column > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
                     continue;
                 }
                 let (m, v) = (mr as f64, nv as f64);

@@ -170,7 +170,7 @@ fn packed(l: &mut Lowering, r: ValueId, shape: &Shape, acc: DType) -> Place {
         Storage::Blob(index) => strides.iter().map(size).collect::<Option<Vec<_>>>().zip(size(&place.view.offset)).map(
             |(strides, offset)| Blob {
                 source: l.plan.blobs[index as usize].source.clone(),
-                pack: Pack::Strided(Strided { shape: dims.to_vec(), strides, offset, limit: Some((1, 4, shape.hidden)) }),
+                pack: Pack::Strided(Strided { shape: dims.to_vec(), strides, offset, limits: vec![(1, 4, shape.hidden)] }),
                 dtype: acc,
             },
         ),

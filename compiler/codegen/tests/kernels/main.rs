@@ -1,6 +1,7 @@
 //! Kernels and plans against the interpreter, bit for bit with exact numerics, for several machines.
 
 mod attention;
+mod bytes;
 mod gpu_contract;
 mod harness;
 mod indexing;

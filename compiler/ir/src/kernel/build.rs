@@ -207,6 +207,12 @@ impl KernelBuilder {
         self.emit(Instr::Fma(a, b, c), ty)
     }
 
+    /// `c` plus, in each lane, the products of four neighbouring 8-bit elements of `a` and `b`.
+    pub fn dot4(&mut self, a: Val, b: Val, c: Val) -> Val {
+        let ty = self.ty(c);
+        self.emit(Instr::Dot4(a, b, c), ty)
+    }
+
     /// Compares.
     pub fn cmp(&mut self, pred: Pred, a: Val, b: Val) -> Val {
         let (a, b) = self.match_lanes(a, b);

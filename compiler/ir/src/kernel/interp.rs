@@ -284,6 +284,12 @@ impl Machine<'_> {
                 let abc = self.lanes(a).iter().zip(self.lanes(b)).zip(self.lanes(c));
                 abc.map(|((&a, &b), &c)| scalar::fma(a, b, c).expect(VERIFIED)).collect()
             }
+            Instr::Dot4(a, b, c) => {
+                let (a, b) = (self.lanes(a), self.lanes(b));
+                let product = |i: usize| a[i].as_i64() * b[i].as_i64();
+                let sum = |(i, c): (usize, &Const)| (4 * i..4 * i + 4).map(product).sum::<i64>() + c.as_i64();
+                self.lanes(c).iter().enumerate().map(|lane| Const::int(DType::I32, sum(lane))).collect()
+            }
             Instr::Cmp(pred, a, b) => self.zip(a, b, |x, y| Const::bool(scalar::cmp(pred, x, y))),
             Instr::Select(c, a, b) => {
                 let cond = self.lanes(c);

@@ -198,6 +198,7 @@ impl Printer<'_> {
             Instr::Un(op, a) => format!("{} {}", op.name(), val(a)),
             Instr::Bin(op, a, b) => format!("{} {}", op.name(), list(&[a, b])),
             Instr::Fma(a, b, c) => format!("fma {}", list(&[a, b, c])),
+            Instr::Dot4(a, b, c) => format!("dot4 {}", list(&[a, b, c])),
             Instr::Cmp(pred, a, b) => format!("{} {}", pred.name(), list(&[a, b])),
             Instr::Select(c, a, b) => format!("select {}", list(&[c, a, b])),
             Instr::Convert(a) => format!("convert {}", val(a)),

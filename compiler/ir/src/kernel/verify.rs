@@ -21,6 +21,7 @@
 //!   name is a number.
 //! - K18: a tile has at least one thread; what a team does, and shared scratch, needs more than one, a multiple of a
 //!   warp's. Shared scratch has a constant length. Operands are those [`super::team`] describes.
+//! - K19: a `dot4` adds to i32 lanes, which are its result's; its factors are 8-bit integers, four for each lane.
 
 use std::collections::HashSet;
 
@@ -287,6 +288,14 @@ impl Verifier<'_> {
                 let x = one(ty.dtype);
                 let applies = scalar::fma(x, x, x).is_some();
                 self.require(applies, "K7", || format!("%{id}: fma does not apply to {ty}"));
+            }
+            Instr::Dot4(a, b, c) => {
+                self.expect(c, ty, "K19", "an addend");
+                let (Some(a), Some(b)) = (self.used(a), self.used(b)) else { return };
+                let bytes = [a, b].iter().all(|x| matches!(x.dtype, DType::I8 | DType::U8));
+                let four = ty.lanes.checked_mul(4);
+                let fits = ty.dtype == DType::I32 && bytes && [a, b].iter().all(|x| four == Some(x.lanes));
+                self.require(fits, "K19", || format!("%{id} of {ty} is no sum of products of {a} and {b}"));
             }
             Instr::Cmp(_, a, b) => {
                 let Some(operand) = self.used(a) else { return };

@@ -24,6 +24,14 @@ fn product_type(g: &mut Generator, x: DType) -> DType {
     }
 }
 
+/// An element type for what `x` is multiplied with: bytes have either sign.
+fn factor_type(g: &mut Generator, x: DType) -> DType {
+    match x {
+        DType::I8 | DType::U8 => g.random.pick(&[DType::I8, DType::U8]),
+        other => other,
+    }
+}
+
 fn matmul(g: &mut Generator) -> Option<()> {
     let a = g.value(|t| t.rank() >= 2 && t.dtype != DType::Bool)?;
     let ty = g.ty(a);
@@ -34,7 +42,8 @@ fn matmul(g: &mut Generator) -> Option<()> {
     if g.random.once_in(4) {
         shape.insert(0, 1);
     }
-    let b = g.constant(ty.dtype, &shape);
+    let factor = factor_type(g, ty.dtype);
+    let b = g.constant(factor, &shape);
     let out = product_type(g, ty.dtype);
     g.apply(ops::MatMul { trans_a, trans_b, out }, &[a, b]).map(drop)
 }
@@ -85,7 +94,8 @@ fn conv(g: &mut Generator) -> Option<()> {
     let groups = groups(g, channels);
     let kernel = each(g, spatial, &[1, 1, 2, 3]);
     let out_channels = groups * (1 + g.random.below(3));
-    let w = g.constant(ty.dtype, &[&[out_channels, channels / groups], kernel.as_slice()].concat());
+    let factor = factor_type(g, ty.dtype);
+    let w = g.constant(factor, &[&[out_channels, channels / groups], kernel.as_slice()].concat());
     let op = ops::Conv {
         strides: each(g, spatial, &[1, 1, 2]),
         before: pads(g, spatial, 1),

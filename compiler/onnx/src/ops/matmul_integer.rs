@@ -33,9 +33,8 @@ pub fn centered(
     zero: Option<ValueId>,
     fit: impl Fn(&mut Builder, ValueId) -> Res<ValueId>,
 ) -> Res<ValueId> {
-    let x = b.cast(x, DType::I32)?;
     let Some(zero) = zero.filter(|&z| b.known_ints(z).is_none_or(|k| k.iter().any(|&k| k != 0))) else { return Ok(x) };
-    let zero = b.cast(zero, DType::I32)?;
+    let (x, zero) = (b.cast(x, DType::I32)?, b.cast(zero, DType::I32)?);
     let zero = fit(b, zero)?;
     b.sub(x, zero)
 }

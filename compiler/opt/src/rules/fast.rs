@@ -4,6 +4,7 @@ pub mod add_positive_zero;
 pub mod div_constant;
 pub mod merge_floats;
 pub mod pow_constant;
+pub mod quantized_contraction;
 pub mod reduce_unit_sum;
 pub mod scale_and_shift;
 pub mod sum_of_sum;

@@ -1,9 +1,11 @@
 //! What several rules share.
 
+use xlac_ir::DType;
 use xlac_ir::dim::Dim;
 use xlac_ir::elementwise::BinaryFn;
 use xlac_ir::graph::ValueId;
 use xlac_ir::kernel::Const;
+use xlac_ir::ops::reduce::ReduceFn;
 use xlac_ir::ops::{self, Op};
 use xlac_ir::tensor::Tensor;
 
@@ -136,4 +138,50 @@ pub fn without_last_swap(perm: &[usize]) -> Option<Vec<usize>> {
     let mut swapped = perm.to_vec();
     swapped.swap(last - 1, last);
     (swapped[last] == last).then_some(swapped)
+}
+
+/// True if node `cast` makes an integer that holds every value of the 8-bit integer `x`.
+pub fn widens_byte(m: &Match, x: &str, cast: &str) -> bool {
+    let to = m.program.graph.ty(m.node(cast).outputs[0]).dtype;
+    let signs = match m.ty(x).dtype {
+        DType::I8 => to.is_signed(),
+        DType::U8 => true,
+        _ => false,
+    };
+    signs && to.is_int() && to.bits() > 8 && to.bits() <= m.root_ty().dtype.bits()
+}
+
+/// Axis of the constant second operand `w` of contraction `k` that is that of the result's columns or channels.
+pub fn column_axis(m: &Match) -> usize {
+    match &m.node("k").op {
+        Op::MatMul(product) => m.ty("w").rank() - if product.trans_b { 2 } else { 1 },
+        _ => 0,
+    }
+}
+
+/// The axis of the result of contraction `k` that it becomes.
+pub fn result_axis(m: &Match) -> usize {
+    match &m.node("k").op {
+        Op::MatMul(_) => m.root_ty().rank() - 1,
+        _ => 1,
+    }
+}
+
+/// True if contraction `k` sums products of neighbouring elements, so that 8-bit ones are taken four at a time: not along
+/// columns of the first operand, and for windows along enough channels. Its weights are a matrix or filters.
+pub fn terms_lie_together(m: &Match) -> bool {
+    let shape = m.shape("w");
+    match &m.node("k").op {
+        Op::MatMul(product) => !product.trans_a && shape.len() == 2,
+        _ => m.at_least(&shape[1]) >= 8,
+    }
+}
+
+/// What the weights `w` of contraction `k` add up to for each column or channel, shaped to stand along that axis of the result.
+pub fn sums_of_weights(m: &Match) -> Result<Tensor, Miss> {
+    let (columns, dtype) = (column_axis(m), m.root_ty().dtype);
+    let wide = m.eval(ops::Cast { to: dtype }, &[m.data("w")?])?;
+    let axes = (0..wide.shape.len()).filter(|&a| a != columns).collect();
+    let sums = m.eval(ops::Reduce { f: ReduceFn::Sum, axes }, &[wide])?;
+    Ok(along(&sums, result_axis(m), m.root_ty().rank()))
 }

@@ -333,6 +333,13 @@ impl Emitter<'_> {
     pub(super) fn permute(&mut self, a: Val, b: Val, picks: &[u32]) -> String {
         let t = self.kernel.ty(a);
         let (x, y, elem) = (self.val(a), self.val(b), elem(t.dtype));
+        let repeated = t.lanes == 4 && t.dtype.bits() == 8 && picks.iter().zip(0..).all(|(&p, i)| p == i % 4);
+        if repeated && picks.len().is_multiple_of(4) {
+            // Bytes that repeat in fours are one word in every lane: a broadcast from memory, whatever follows.
+            let (n, word) = (picks.len() as u32, self.op(format!("bitcast <4 x i8> {x} to i32")));
+            let words = self.splat(&word, "i32", n / 4);
+            return self.op(format!("bitcast {} {words} to {}", vector("i32", n / 4), vector("i8", n)));
+        }
         let wide = t.lanes.max(2);
         let x = self.resize(&x, elem, t.lanes, wide);
         let y = self.resize(&y, elem, t.lanes, wide);

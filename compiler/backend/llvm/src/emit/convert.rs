@@ -37,12 +37,32 @@ impl Emitter<'_> {
                 if to == DType::F16 { self.f32_to_f16(&single, t.lanes) } else { self.f32_to_bf16(&single, t.lanes) }
             }
             DType::Bool => self.op(format!("fcmp une {from_ty} {x}, {}", zero(t.dtype, t.lanes))),
+            _ if to.bits() <= 16 && t.lanes > 1 => self.float_to_narrow(x, t, to),
             _ => {
                 let name = if to.is_signed() { "fptosi" } else { "fptoui" };
                 let (a, b) = (suffix(to, t.lanes), suffix(t.dtype, t.lanes));
                 self.op(format!("call {to_ty} @llvm.{name}.sat.{a}.{b}({from_ty} {x})"))
             }
         }
+    }
+
+    /// Vectors of floats to integers of 8 or 16 bits: LLVM's saturating conversion takes them lane by lane. Floats hold the
+    /// limits exactly, so that they are cut before.
+    fn float_to_narrow(&mut self, x: &str, t: VType, to: DType) -> String {
+        let (ty, mask) = (vector(elem(t.dtype), t.lanes), vector("i1", t.lanes));
+        let span = 1i64 << to.bits();
+        let (low, high) = if to.is_signed() { (-span / 2, span / 2 - 1) } else { (0, span - 1) };
+        let [low, high] = [low, high].map(|limit| constant(Const::number(t.dtype, limit as f64), t.lanes));
+        // No NaN passes the first test, nor the last.
+        let above = self.op(format!("fcmp ogt {ty} {x}, {low}"));
+        let cut = self.op(format!("select {mask} {above}, {ty} {x}, {ty} {low}"));
+        let below = self.op(format!("fcmp olt {ty} {cut}, {high}"));
+        let cut = self.op(format!("select {mask} {below}, {ty} {cut}, {ty} {high}"));
+        let number = self.op(format!("fcmp ord {ty} {x}, {x}"));
+        let cut = self.op(format!("select {mask} {number}, {ty} {cut}, {ty} {}", zero(t.dtype, t.lanes)));
+        let words = vector("i32", t.lanes);
+        let wide = self.op(format!("fptosi {ty} {cut} to {words}"));
+        self.op(format!("trunc {words} {wide} to {}", vector(elem(to), t.lanes)))
     }
 
     fn int_to(&mut self, x: &str, t: VType, to: DType) -> String {

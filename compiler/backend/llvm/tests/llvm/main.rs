@@ -2,6 +2,7 @@
 
 mod code;
 mod control;
+mod dot;
 mod gemm;
 mod memory;
 mod ops;

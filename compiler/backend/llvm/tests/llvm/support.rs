@@ -48,6 +48,14 @@ pub fn avx512() -> Target {
     Llvm.constrain(&t)
 }
 
+/// x86-64-v4 with sums of 8-bit products.
+pub fn avx512vnni() -> Target {
+    let mut t = avx512();
+    t.features.push("avx512vnni".into());
+    t.features.sort();
+    t
+}
+
 /// 64-bit Arm.
 pub fn arm() -> Target { target("aarch64", "generic", &["neon"]) }
 
@@ -59,6 +67,9 @@ pub fn runnable() -> Vec<Target> {
         let v4 = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
         if v4 && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512cd") {
             targets.push(avx512());
+            if is_x86_feature_detected!("avx512vnni") {
+                targets.push(avx512vnni());
+            }
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2") {
             targets.push(avx2());

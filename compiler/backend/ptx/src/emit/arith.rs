@@ -3,6 +3,9 @@
 use super::*;
 use xlac_ir::scalar;
 
+/// Why a kernel made for a processor cannot run here.
+const NO_DOT: &str = "sums of 8-bit products are for processors; a team multiplies matrices of them";
+
 impl Emitter<'_> {
     /// Writes one instruction.
     pub(super) fn instr(&mut self, v: Val, instr: &Instr) -> Result<(), String> {
@@ -27,6 +30,7 @@ impl Emitter<'_> {
                 None => self.each(v, [a, b], |e, [x, y]| e.bin(op, t, x, y)),
             },
             Instr::Fma(a, b, c) => self.each(v, [a, b, c], |e, [x, y, z]| e.fma(t, x, y, z)),
+            Instr::Dot4(..) => return Err(NO_DOT.into()),
             Instr::Cmp(pred, a, b) => {
                 let from = self.kernel.ty(a).dtype;
                 self.each(v, [a, b], |e, [x, y]| e.cmp(pred, from, x, y));

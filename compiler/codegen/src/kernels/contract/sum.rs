@@ -32,6 +32,8 @@ pub(super) struct Sum {
     pub totals: Option<Buf>,
     /// The panels are too large to be near when they are read.
     pub far: bool,
+    /// How a step takes four terms, if it does.
+    pub quads: Option<Quads>,
 }
 
 /// First elements of what a sum reads.
@@ -65,6 +67,9 @@ impl Sum {
     pub fn emit(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)]) -> Vec<Val> {
         let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
         let zeros = vec![zero; rows.len() * self.tile.nv as usize];
+        if let Some(quads) = &self.quads {
+            return self.emit_quads(kb, quads, at, rows, zero);
+        }
         let Some(totals) = self.totals else { return self.nest(kb, 0, at, rows, zeros) };
         let terms = kb.k.int(0);
         let last = self.chains(kb, 0, Progress { at, terms }, totals, rows, &zeros, zeros.clone());
@@ -85,10 +90,13 @@ impl Sum {
     fn inner(&self, level: usize) -> Dim { Dim::product(self.k[level + 1..].iter().map(|k| &k.0)) }
 
     /// Elements of a cache line.
-    fn line(&self) -> i64 { CACHE_LINE / self.acc.size() as i64 }
+    fn line(&self) -> i64 { CACHE_LINE * self.width() / self.acc.size() as i64 }
+
+    /// Elements of a panel for a column and step: as many bytes as an accumulator.
+    fn width(&self) -> i64 { if self.quads.is_some() { 4 } else { 1 } }
 
     /// The place `i` steps along an axis.
-    fn step_to(&self, kb: &mut Kb, level: usize, at: Start, i: Val) -> Start {
+    pub(super) fn step_to(&self, kb: &mut Kb, level: usize, at: Start, i: Val) -> Start {
         let inner = self.inner(level);
         let mut along = |at: Val, step: &Dim| {
             let step = kb.dim(step);
@@ -174,13 +182,16 @@ impl Sum {
     }
 
     /// The loops over all terms from axis `level` on.
-    fn nest(&self, kb: &mut Kb, level: usize, at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
+    pub(super) fn nest(&self, kb: &mut Kb, level: usize, at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
         let (zero, hi) = (kb.k.int(0), kb.dim(&self.k[level].0));
-        self.range(kb, level, (zero, hi), at, rows, accs)
+        match &self.quads {
+            Some(quads) if level + 1 == self.k.len() => self.steps_of_four(kb, quads, at, rows, accs),
+            _ => self.range(kb, level, (zero, hi), at, rows, accs),
+        }
     }
 
     /// [`Sum::nest`] over a part of the outermost axis.
-    fn range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
+    pub(super) fn range(&self, kb: &mut Kb, level: usize, (lo, hi): (Val, Val), at: Start, rows: &[(Val, i64)], accs: Vec<Val>) -> Vec<Val> {
         let last = level + 1 == self.k.len();
         let hint = if last { LoopHint::Unroll(self.unroll) } else { LoopHint::Plain };
         let open = kb.k.begin_for((lo, hi, 1), &accs, hint);
@@ -195,6 +206,9 @@ impl Sum {
         let lanes = self.tile.lanes;
         if let Some(fetch) = at.fetch {
             (0..fetch.lines).for_each(|i| kb.k.prefetch(self.panels, fetch.at, i * self.line()));
+        }
+        if let Some(quads) = &self.quads {
+            return self.four_terms(kb, quads, at, rows, accs, 4);
         }
         let panel: Vec<Val> =
             (0..self.tile.nv).map(|v| kb.k.load(self.panels, at.panel, i64::from(v * lanes), lanes, None)).collect();
@@ -221,12 +235,12 @@ impl Sum {
     pub fn fetch(&self, kb: &mut Kb, (panel, next): (Val, Val), rows: u32, tile: Val) -> Option<Fetch> {
         let line = self.line();
         // Of narrow panels a term is less than a line: fetching it again and again would cost more than it brings.
-        if self.pitch != self.tile.nr() || self.pitch < line {
+        if self.pitch != self.tile.nr() * self.width() || self.pitch < line {
             return None;
         }
         let lines = (self.pitch + line - 1) / line;
         if rows == 1 {
-            let ahead = AHEAD_BYTES / self.acc.size() as i64;
+            let ahead = AHEAD_BYTES * self.width() / self.acc.size() as i64;
             return self.far.then(|| Fetch { at: kb.k.add_int(panel, ahead), lines });
         }
         let parts = kb.k.int(lines);

@@ -52,7 +52,7 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
     let source = l.plan.blobs[index as usize].source.clone();
     let kernel = shape[2..].to_vec();
     let positions: usize = kernel.iter().product();
-    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limit: None };
+    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limits: Vec::new() };
     let buffer = l.blob(Blob { source, pack: Pack::Strided(pack), dtype: op.out.compute() });
     let weights = Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: op.out.compute() };
     let spec = Spec {

@@ -51,6 +51,25 @@ fn loops_carry_values() {
 }
 
 #[test]
+fn byte_products_are_summed_in_fours() {
+    let text = "kernel @dot(%a: u8 read, %b: i8 read, %y: i32 readwrite) {
+        %0 = const 0 : i64
+        %a0 = load %a[%0] : u8x8  %b0 = load %b[%0] : i8x8  %c = load %y[%0] : i32x2
+        %d = dot4 %a0, %b0, %c : i32x2
+        store %y[%0], %d : i32x2
+    }";
+    let bytes = |dtype, x: [i64; 8]| Buffer { dtype, bytes: x.iter().map(|&x| x as u8).collect() };
+    let sums = Buffer { dtype: DType::I32, bytes: [5i32, i32::MIN].iter().flat_map(|x| x.to_le_bytes()).collect() };
+    let a = bytes(DType::U8, [255, 255, 1, 2, 255, 255, 255, 255]);
+    let b = bytes(DType::I8, [127, 127, -1, 0, -128, -128, -128, -128]);
+    let mut buffers = [a, b, sums];
+    let kernel = parse(text).unwrap();
+    run(&kernel, &mut buffers, &[], 0..1).unwrap();
+    let sums: Vec<i32> = buffers[2].bytes.chunks(4).map(|c| i32::from_le_bytes(c.try_into().unwrap())).collect();
+    assert_eq!(sums, [5 + 2 * 255 * 127 - 1, i32::MIN.wrapping_sub(4 * 255 * 128)]);
+}
+
+#[test]
 fn branches_choose() {
     let text = "kernel @relu(%x: f32 read, %y: f32 write) {
         %i = tile : i64  %v = load %x[%i] : f32  %zero = const 0.0 : f32

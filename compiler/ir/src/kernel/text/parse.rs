@@ -274,6 +274,7 @@ impl Parser<'_> {
                 Instr::Dim(dim(self.t, dims)?)
             }
             "fma" => self.exactly().map(|[a, b, c]| Instr::Fma(a, b, c))?,
+            "dot4" => self.exactly().map(|[a, b, c]| Instr::Dot4(a, b, c))?,
             "select" => self.exactly().map(|[c, a, b]| Instr::Select(c, a, b))?,
             "convert" => Instr::Convert(self.value()?),
             "bitcast" => Instr::Bitcast(self.value()?),

@@ -101,6 +101,7 @@ impl Renumber {
             Instr::Un(op, a) => Instr::Un(*op, get(a)),
             Instr::Bin(op, a, b) => Instr::Bin(*op, get(a), get(b)),
             Instr::Fma(a, b, c) => Instr::Fma(get(a), get(b), get(c)),
+            Instr::Dot4(a, b, c) => Instr::Dot4(get(a), get(b), get(c)),
             Instr::Cmp(pred, a, b) => Instr::Cmp(*pred, get(a), get(b)),
             Instr::Select(c, a, b) => Instr::Select(get(c), get(a), get(b)),
             Instr::Convert(a) => Instr::Convert(get(a)),

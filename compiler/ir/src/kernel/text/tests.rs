@@ -35,6 +35,10 @@ kernel @add(%x: f32 read, %y: f32 write noalias) dims(N, \"a b\") scratch(%s: f3
     yield %15
   } -> (%16: f32)
   store %s[%0 - 1], %16 : f32
+  %17 = const 255 : u8x8
+  %18 = const -128 : i8x8
+  %19 = const 0 : i32x2
+  %20 = dot4 %17, %18, %19 : i32x2
 }
 ";
 

@@ -95,6 +95,20 @@ fn k7_arithmetic() {
 }
 
 #[test]
+fn k19_sums_of_byte_products() {
+    let given = "%b = const 2 : u8x16 %z = const 1 : i32x4 %s = const 2 : i8x4";
+    for wrong in [
+        "%y = dot4 %b, %s, %z : i32x4",
+        "%y = dot4 %s, %b, %z : i32x4",
+        "%y = dot4 %b, %b, %x : i32x4",
+        "%w = const 2 : i16x16 %y = dot4 %w, %b, %z : i32x4",
+        "%u = const 2 : u32x4 %y = dot4 %b, %b, %u : u32x4",
+    ] {
+        check(&format!("{given} {wrong}"), "K19");
+    }
+}
+
+#[test]
 fn k8_comparisons() {
     check("%y = lt %x, %v : bool", "K8");
     check("%y = lt %x, %x : f32", "K8");

@@ -125,7 +125,7 @@ impl Operand {
         shape.push(width);
         strides.push(line);
         let offset = size(&self.place.view.offset)?;
-        let pack = Pack::Strided(Strided { shape, strides, offset, limit: Some((tile_axis, lane_axis, lines)) });
+        let pack = Pack::Strided(Strided { shape, strides, offset, limits: vec![(tile_axis, lane_axis, lines)] });
         let dtype = self.place.dtype;
         let buffer = l.blob(Blob { source, pack, dtype });
         let k = Dim::product(self.k.iter().map(|k| &k.0));
