@@ -253,3 +253,30 @@ fn time_is_proportional_to_size() {
     let report = optimize(&mut program, &mut Options { verify: false, ..Options::default() }).unwrap();
     assert!(start.elapsed() < Duration::from_secs(30), "{:#?}", report.passes);
 }
+
+/// What is taken off bytes before they are scaled is a zero point if it is one of their size; sums of larger numbers would wrap
+/// as integers.
+#[test]
+fn only_sums_that_fit_become_integers() {
+    let becomes_integers = |offset: u32| {
+        let source = format!(
+            "graph @g(%x: u8[2, 4]) -> (%r) {{
+                %z = constant {{dtype = i32, shape = [], bits = [{offset}]}} : i32[]
+                %s = constant {{dtype = f32, shape = [], bits = [1036831949]}} : f32[]
+                %w = constant {{dtype = f32, shape = [4, 2], bits = [1115553792, 1107165184, 3212836864, 1048576000, 1056964608, 3254648832, 0, 1065353216]}} : f32[4, 2]
+                %i = cast %x {{to = i32}} : i32[2, 4]
+                %o = add %i, %z : i32[2, 4]
+                %c = cast %o {{to = f32}} : f32[2, 4]
+                %d = mul %c, %s : f32[2, 4]
+                %y = matmul %d, %w {{trans_a = false, trans_b = false, out = f32}} : f32[2, 2]
+                yield %y
+            }}"
+        );
+        let (after, _) = run_passes(&parse(&source), &["canonicalize"], Numerics::Fast);
+        text::print(&after).contains("out = i32")
+    };
+    assert!(becomes_integers(0u32.wrapping_sub(7)));
+    assert!(becomes_integers(255));
+    assert!(!becomes_integers(256));
+    assert!(!becomes_integers(100_000_000));
+}

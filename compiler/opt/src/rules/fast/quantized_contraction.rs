@@ -37,7 +37,7 @@ pub const RULE: Rule = Rule {
     ",
 };
 
-/// Most terms of a sum that surely fits i32: none is larger than 255 times 128, zero point included.
+/// Most terms of a sum that surely fits i32: no operand is larger than 2 * 255, no weight than 128.
 const TERMS: usize = 1 << 15;
 
 /// True if `x` is of 8 bits, or that with a zero point taken off.
@@ -46,11 +46,13 @@ fn is_quantized(m: &Match) -> bool {
     let byte = |v| matches!(graph.ty(v).dtype, DType::I8 | DType::U8);
     let x = m.id("x");
     let Some(node) = graph.producer(x).filter(|_| !byte(x)) else { return byte(x) };
-    let shifted = matches!(node.op, Op::Binary(BinaryFn::Add | BinaryFn::Sub)) && graph.ty(x).dtype == DType::I32;
-    shifted && [node.inputs[0]].iter().all(|&v| {
-        let cast = graph.producer(v).filter(|n| matches!(n.op, Op::Cast(_)));
-        cast.is_some_and(|n| byte(n.inputs[0])) && help::is_constant_value(m, node.inputs[1])
-    })
+    if !matches!(node.op, Op::Binary(BinaryFn::Add | BinaryFn::Sub)) || graph.ty(x).dtype != DType::I32 {
+        return false;
+    }
+    let cast = graph.producer(node.inputs[0]).filter(|n| matches!(n.op, Op::Cast(_)));
+    // Any other number may take sums out of the range of i32, where those of floats go on.
+    let zero = graph.splat_constant(node.inputs[1]);
+    cast.is_some_and(|n| byte(n.inputs[0])) && zero.is_some_and(|z| z.as_i64().abs() <= 255)
 }
 
 fn into(m: &Match) -> Result<Edit, Miss> {
