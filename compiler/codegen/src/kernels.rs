@@ -28,7 +28,7 @@ pub const CHECK_INDEX: u32 = 1;
 pub fn template(l: &mut Lowering, group: &Group) -> Result<(), CompileError> {
     match &l.anchor(group).op {
         Op::MatMul(op) => contract::matmul(l, group, op),
-        Op::Conv(op) if window::is_depthwise(l, group, op) => window::depthwise(l, group, op),
+        Op::Conv(op) if window::is_depthwise(l, l.anchor(group), op) => window::depthwise(l, group, op),
         Op::Conv(op) => contract::conv(l, group, op),
         Op::ConvTranspose(op) => contract::conv_transpose(l, group, op),
         Op::Pool(op) => window::pool(l, group, op),

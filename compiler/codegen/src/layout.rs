@@ -11,7 +11,7 @@ use xlac_ir::ops::Op;
 
 use crate::group::{Group, Kind};
 use crate::kernels::contract::winograd;
-use crate::kernels::window::across;
+use crate::kernels::window::{self, across};
 use crate::lower::Lowering;
 use crate::view::Layout;
 
@@ -55,7 +55,8 @@ fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
             Some(scheme) => scheme.reach(op, &l.g.ty(v).shape[2..], &l.g.ty(node.outputs[0]).shape[2..]),
             None => op.after.clone(),
         };
-        for s in 0..spatial {
+        let left_out = window::axis_left_out(l, node, op);
+        for s in (0..spatial).filter(|&s| Some(s) != left_out) {
             halo.before[s] = halo.before[s].max(op.before[s].as_const().unwrap_or(0));
             halo.after[s] = halo.after[s].max(after[s].as_const().unwrap_or(0));
         }

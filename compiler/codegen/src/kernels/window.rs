@@ -11,7 +11,7 @@
 pub mod across;
 mod depthwise;
 
-pub use depthwise::{depthwise, is_depthwise};
+pub use depthwise::{axis_left_out, depthwise, is_depthwise};
 
 use std::collections::{HashMap, HashSet};
 

@@ -6,10 +6,14 @@
 //! block that a row of it takes part in: the second-level cache, not the multipliers, would be the limit otherwise. Every
 //! output takes its terms in row-major order of the window, one fused multiply-add each, which both contracts want.
 //!
+//! Padding along rows is not stored: input rows that do not exist are left out, which saves their multiply-adds too. Those are
+//! many where a map is only a few rows high. Padding along columns is stored.
+//!
 //! Groups may have several outputs: the lanes are output channels then, and input vectors hold each channel as often.
 
 use std::collections::hash_map::Entry;
 
+use xlac_ir::graph::Node;
 use xlac_ir::ops::Conv;
 
 use super::*;
@@ -23,12 +27,14 @@ const HEAVY: u32 = 24;
 const HEAVY_BLOCK: i64 = 8;
 /// Bytes of weights that a tile reads again for each block: half of a first-level cache.
 const WEIGHT_BYTES: i64 = 16 << 10;
+/// Rows of outputs that an estimate looks at, at most.
+const TALL: i64 = 1024;
 /// Tiles below which rows are cut into chunks of channels, so that there is work for every thread.
 const FEW_TILES: i64 = 16;
 
 /// True for convolutions with one input channel per group and constant weights, if their outputs per group fill vectors.
-pub fn is_depthwise(l: &Lowering, group: &Group, op: &Conv) -> bool {
-    let w = l.anchor(group).inputs[1];
+pub fn is_depthwise(l: &Lowering, node: &Node, op: &Conv) -> bool {
+    let w = node.inputs[1];
     let Some(shape) = l.g.ty(w).fixed_shape() else { return false };
     let one_input = op.groups > 1 && shape[1] == 1 && l.g.weight(w).is_some() && op.out.is_float();
     let multiple = shape[0] / op.groups.max(1);
@@ -40,11 +46,38 @@ fn by_blocks(l: &Lowering, weights: &[usize]) -> bool {
     !l.target.is_gpu() && weights[2..].iter().product::<usize>() <= UNROLL
 }
 
+/// The spatial axis whose padding is not stored for a convolution that reads a channels-last input, if there is one.
+///
+/// A product with a zero of the padding leaves a sum as it is only if its weight is finite.
+pub fn axis_left_out(l: &Lowering, node: &Node, op: &Conv) -> Option<usize> {
+    let axis = op.strides.len().checked_sub(2)?;
+    let weight = l.g.weight(node.inputs[1])?;
+    let applies = is_depthwise(l, node, op) && by_blocks(l, &l.g.ty(node.inputs[1]).fixed_shape()?);
+    (applies && l.weights.get(weight).tensor.to_f64().iter().all(|w| w.is_finite())).then_some(axis)
+}
+
+/// The input of a depthwise convolution with its padding, and for each spatial axis the range of padded coordinates that
+/// exist; no ranges if all do.
+fn input(l: &mut Lowering, node: &Node, op: &Conv) -> (Place, Vec<(Dim, Dim)>) {
+    let x = node.inputs[0];
+    let is_last = l.access(x).view.strides[1].is(1);
+    let Some(axis) = axis_left_out(l, node, op).filter(|_| is_last) else {
+        return (contract::padded(l, x, &op.before, &op.after), Vec::new());
+    };
+    let (mut before, mut after) = (op.before.clone(), op.after.clone());
+    (before[axis], after[axis]) = (Dim::ZERO, Dim::ZERO);
+    let place = contract::padded(l, x, &before, &after);
+    let size = |s: usize| &(&l.g.ty(x).shape[2 + s] + &op.before[s]) + &op.after[s];
+    let mut inside: Vec<(Dim, Dim)> = (0..op.strides.len()).map(|s| (Dim::ZERO, size(s))).collect();
+    inside[axis] = (op.before[axis].clone(), &op.before[axis] + &l.g.ty(x).shape[2 + axis]);
+    (place, inside)
+}
+
 /// Lowers a depthwise convolution with its epilogue.
 pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
     let node = l.anchor(group);
     let shape = l.g.ty(node.inputs[1]).fixed_shape().expect("constant weights have a fixed shape");
-    let x = contract::padded(l, node.inputs[0], &op.before, &op.after);
+    let (x, inside) = input(l, node, op);
     let plain = l.access(node.inputs[1]);
     let Storage::Blob(index) = l.plan.buffers[plain.buffer.0 as usize].storage else {
         unreachable!("weights are constant data")
@@ -63,7 +96,7 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
         x,
         weights: Some(weights),
         bounds: Vec::new(),
-        inside: Vec::new(),
+        inside,
         multiple: (shape[0] / op.groups) as i64,
     };
     emit(l, group, spec)
@@ -94,6 +127,18 @@ pub(super) struct Block<'a> {
 struct Part {
     at: (Val, Val),
     size: (i64, i64),
+    input: Rows,
+}
+
+/// The input rows of a block that exist.
+#[derive(Clone, Copy, PartialEq)]
+enum Rows {
+    /// All.
+    All,
+    /// Those from the first to before the second of the block.
+    Known(i64, i64),
+    /// To be found when the kernel runs.
+    Some,
 }
 
 /// A vector of output channels: the first, the lanes, and how many are valid.
@@ -108,31 +153,46 @@ struct Lanes {
 pub(super) fn block_size(l: &Lowering, spec: &Spec, sizes: (Option<&Dim>, &Dim), work: u32) -> (i64, i64) {
     let last = spec.kernel.len() - 1;
     let registers = i64::from(l.target.vector_registers) - 2;
-    let positions = spec.kernel.iter().product::<usize>() as i64;
+    let taps = spec.kernel[last] as i64;
     let outer: i64 = spec.kernel[..last.saturating_sub(1)].iter().product::<usize>() as i64;
-    let (height, width) = (sizes.0.map_or(1, |d| hint(d).max(1)), hint(sizes.1).max(1));
+    let (height, width) = (sizes.0.map_or(1, |d| hint(d).clamp(1, TALL)), hint(sizes.1).max(1));
     let mut best = (f64::INFINITY, (1, 1));
     for rows in 1..=height.min(4) {
+        let blocks: Vec<(i64, i64)> =
+            (0..height).step_by(rows as usize).map(|from| row_uses(spec, from.min(height - rows), rows)).collect();
         for columns in 1..=width.min(12) {
-            let (across, down) = (inputs(spec, last, columns), if last == 0 { 1 } else { inputs(spec, last - 1, rows) });
+            let across = inputs(spec, last, columns);
             // Columns that no two outputs share are not kept.
-            let live = if across == columns * spec.kernel[last] as i64 { columns } else { across };
+            let live = if across == columns * taps { columns } else { across };
             let small = work < HEAVY || rows * columns <= HEAVY_BLOCK;
             if rows * columns + live + 2 > registers || !small {
                 continue;
             }
-            let blocks = (height + rows - 1) / rows * ((width + columns - 1) / columns);
-            let adds = (rows * columns * positions) as f64;
-            let loads = (outer * across * down) as f64;
-            // A load from the second-level cache takes as long as two multiply-adds, one from the first as long as one.
-            let time = adds.max(2.0 * loads).max(loads + (rows * positions) as f64) + 2.0 * (rows * columns) as f64 + 10.0;
-            let time = blocks as f64 * time;
+            let time = |&(down, uses): &(i64, i64)| {
+                let (weights, loads) = ((outer * uses * taps) as f64, (outer * across * down) as f64);
+                let adds = columns as f64 * weights;
+                // A load from the second-level cache takes as long as two multiply-adds, one from the first as long as one.
+                adds.max(2.0 * loads).max(loads + weights) + 2.0 * (rows * columns) as f64 + 10.0
+            };
+            let time = ((width + columns - 1) / columns) as f64 * blocks.iter().map(time).sum::<f64>();
             if time < best.0 {
                 best = (time, (rows, columns));
             }
         }
     }
     best.1
+}
+
+/// Input rows that a block of so many output rows reads, and how often it uses them: rows that do not exist are left out.
+fn row_uses(spec: &Spec, from: i64, rows: i64) -> (i64, i64) {
+    let Some(axis) = spec.kernel.len().checked_sub(2) else { return (1, 1) };
+    let (lo, hi) = spec.inside.get(axis).map_or((i64::MIN, i64::MAX), |(lo, hi)| (hint(lo), hint(hi)));
+    let window = |t: i64| {
+        let first = (from + t) * spec.strides[axis] as i64;
+        (0..spec.kernel[axis]).map(move |k| first + (k * spec.dilations[axis]) as i64)
+    };
+    let uses: Vec<i64> = (0..rows).flat_map(window).filter(|row| (lo..hi).contains(row)).collect();
+    (uses.iter().collect::<HashSet<_>>().len() as i64, uses.len() as i64)
 }
 
 /// Input positions along a spatial axis that `n` neighbouring outputs read.
@@ -206,9 +266,10 @@ impl Block<'_> {
         let zero = kb.k.int(0);
         let end = kb.k.add_int(row, self.size.0);
         let end = kb.min(end, height);
+        let input = if self.range_of_rows().is_some() { Rows::Some } else { Rows::All };
         let each_row = kb.k.begin_for((row, end, 1), &[], LoopHint::Plain);
         let each = kb.k.begin_for((zero, width, 1), &[], LoopHint::Plain);
-        self.channels(kb, outer, Part { at: (each_row.var, each.var), size: (1, 1) }, channels);
+        self.channels(kb, outer, Part { at: (each_row.var, each.var), size: (1, 1), input }, channels);
         kb.k.end_for(each, &[]);
         kb.k.end_for(each_row, &[]);
         kb.k.end_if(open, &[]);
@@ -216,14 +277,52 @@ impl Block<'_> {
 
     /// Whole blocks: the last ones overlap those before them.
     fn blocks(&self, kb: &mut Kb, outer: &[Val], row: Val, (rows, columns): (&Dim, &Dim), channels: (Val, Val)) {
-        let (height, width, zero) = (kb.dim(rows), kb.dim(columns), kb.k.int(0));
+        let height = kb.dim(rows);
         let limit = kb.k.add_int(height, -self.size.0);
         let row = kb.min(row, limit);
+        let Some((lo, hi)) = self.range_of_rows() else {
+            return self.columns(kb, outer, (row, Rows::All), columns, channels);
+        };
+        let span = self.span(self.size.0);
+        if let (true, Some(lo), Some(hi)) = (rows.is(self.size.0), lo.as_const(), hi.as_const()) {
+            let known = if lo <= 0 && span <= hi { Rows::All } else { Rows::Known(lo, hi) };
+            return self.columns(kb, outer, (row, known), columns, channels);
+        }
+        let first = kb.k.mul_int(row, self.step().0);
+        let end = kb.k.add_int(first, span);
+        let (lo, hi) = (kb.dim(lo), kb.dim(hi));
+        let (starts, ends) = (kb.k.cmp(Pred::Ge, first, lo), kb.k.cmp(Pred::Le, end, hi));
+        let all = kb.k.bin(BinOp::And, starts, ends);
+        let mut open = kb.k.begin_if(all);
+        self.columns(kb, outer, (row, Rows::All), columns, channels);
+        kb.k.begin_else(&mut open, &[]);
+        self.columns(kb, outer, (row, Rows::Some), columns, channels);
+        kb.k.end_if(open, &[]);
+    }
+
+    /// The blocks of some rows, and which of their input exist.
+    fn columns(&self, kb: &mut Kb, outer: &[Val], (row, input): (Val, Rows), columns: &Dim, channels: (Val, Val)) {
+        let (width, zero) = (kb.dim(columns), kb.k.int(0));
         let limit = kb.k.add_int(width, -self.size.1);
         let open = kb.k.begin_for((zero, width, self.size.1), &[], LoopHint::Plain);
         let column = kb.min(open.var, limit);
-        self.channels(kb, outer, Part { at: (row, column), size: self.size }, channels);
+        self.channels(kb, outer, Part { at: (row, column), size: self.size, input }, channels);
         kb.k.end_for(open, &[]);
+    }
+
+    /// The padded coordinates of the input rows that exist, if not all do.
+    fn range_of_rows(&self) -> Option<&(Dim, Dim)> { self.spec.inside.get(self.spec.kernel.len().checked_sub(2)?) }
+
+    /// Stride and dilation of rows.
+    fn step(&self) -> (i64, i64) {
+        let axis = self.spec.kernel.len() - 2;
+        (self.spec.strides[axis] as i64, self.spec.dilations[axis] as i64)
+    }
+
+    /// Input rows from the first to the last that so many rows of outputs read.
+    fn span(&self, rows: i64) -> i64 {
+        let (step, dilation) = self.step();
+        (rows - 1) * step + (self.spec.kernel[self.spec.kernel.len() - 2] as i64 - 1) * dilation + 1
     }
 
     /// One block for every vector of a range of channels.
@@ -246,7 +345,7 @@ impl Block<'_> {
             return accs;
         }
         let (height, width) = (self.spec.kernel[spatial - 2] as i64, self.spec.kernel[spatial - 1] as i64);
-        let (step, dilation) = (self.spec.strides[spatial - 2] as i64, self.spec.dilations[spatial - 2] as i64);
+        let (step, dilation) = self.step();
         let outermost = self.spec.kernel[..spatial - 2].to_vec();
         let mut first = 0;
         xlac_ir::tensor::for_each_index(&outermost, |index| {
@@ -254,7 +353,7 @@ impl Block<'_> {
             for (axis, &k) in index.iter().enumerate() {
                 plane = self.along(kb, plane, axis, (k * self.spec.dilations[axis]) as i64);
             }
-            for row in 0..(part.size.0 - 1) * step + (height - 1) * dilation + 1 {
+            for row in 0..self.span(part.size.0) {
                 // Output rows this input row takes part in, and where the window's row it is to them begins.
                 let into = |o: i64| (row - o * step) / dilation;
                 let users: Vec<(i64, i64)> = (0..part.size.0)
@@ -263,12 +362,33 @@ impl Block<'_> {
                     .collect();
                 if !users.is_empty() {
                     let at = self.along(kb, plane, spatial - 2, row);
-                    self.input_row(kb, at, &users, part.size.1, lanes, &mut accs);
+                    self.row_if_any(kb, (part, row), &mut accs, |kb, accs| {
+                        self.input_row(kb, at, &users, part.size.1, lanes, accs);
+                    });
                 }
             }
             first += height * width;
         });
         accs
+    }
+
+    /// Adds what `body` adds for an input row of a block if there is that row.
+    fn row_if_any(&self, kb: &mut Kb, (part, row): (Part, i64), accs: &mut Vec<Val>, body: impl FnOnce(&mut Kb, &mut [Val])) {
+        let (lo, hi) = match part.input {
+            Rows::All => return body(kb, accs),
+            Rows::Known(lo, hi) if (lo..hi).contains(&row) => return body(kb, accs),
+            Rows::Known(..) => return,
+            Rows::Some => self.range_of_rows().expect("rows are left out"),
+        };
+        let first = kb.k.mul_int(part.at.0, self.step().0);
+        let at = kb.k.add_int(first, row);
+        let (lo, hi) = (kb.dim(lo), kb.dim(hi));
+        let is_there = kb.within(at, lo, hi);
+        let before = accs.clone();
+        let mut open = kb.k.begin_if(is_there);
+        body(kb, accs);
+        kb.k.begin_else(&mut open, accs);
+        *accs = kb.k.end_if(open, &before);
     }
 
     /// Adds the products of an input row to the output rows that use it: `(output row, first position of the window)`.
@@ -303,7 +423,11 @@ impl Block<'_> {
         strides.push(s[1].clone());
         let group = self.group(kb, lanes.first);
         let index = [&self.pixel(outer, part.at)[..], &[group]].concat();
-        kb.address(&index, &strides)
+        let at = kb.address(&index, &strides);
+        // Padded coordinates count from the padding.
+        let padding = self.spec.inside.iter().zip(&s[2..]).fold(Dim::ZERO, |sum, ((before, _), s)| &sum + &(before * s));
+        let padding = kb.dim(&padding);
+        kb.k.sub(at, padding)
     }
 
     /// Index of a pixel: without rows there is one spatial axis only.
