@@ -16,6 +16,9 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::device::cpu::KernelFn;
+use placement::Placement;
+
+mod placement;
 
 /// Nothing to do; the worker spins.
 const IDLE: u32 = 0;
@@ -89,6 +92,7 @@ struct Shared {
     in_run: AtomicBool,
     /// Workers that have begun to wait for tasks.
     started: AtomicU32,
+    placement: Placement,
     spins: bool,
 }
 
@@ -119,9 +123,11 @@ impl Pool {
             failed_tile: AtomicI64::new(i64::MAX),
             in_run: AtomicBool::new(false),
             started: AtomicU32::new(0),
+            placement: Placement::new(wanted),
             // Spinning threads that outnumber the processors would keep each other from working.
             spins: wanted <= crate::threads::available(),
         });
+        shared.placement.note(0);
         let mut workers = Vec::new();
         for worker in 1..wanted {
             let shared = Arc::clone(&shared);
@@ -175,6 +181,7 @@ impl Pool {
     #[cold]
     unsafe fn run_divided(&mut self, task: &Task, participants: usize) -> i64 {
         self.divide(task, participants);
+        self.shared.placement.note(0);
         for helper in 0..participants - 1 {
             self.post(helper);
         }
@@ -250,9 +257,13 @@ impl Drop for Pool {
 /// Life of a worker; participant number `worker`, from 1.
 fn work(shared: &Shared, worker: usize) {
     let mailbox = &shared.mailboxes[worker - 1].0;
+    let mut last_move = None;
+    if shared.spins {
+        shared.placement.part(worker, &mut last_move);
+    }
     shared.started.fetch_add(1, Ordering::AcqRel);
     loop {
-        match wait(shared, mailbox) {
+        match wait(shared, worker, &mut last_move) {
             STOPPED => return,
             _ if mailbox.compare_exchange(POSTED, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_err() => continue,
             _ => {}
@@ -269,10 +280,14 @@ fn work(shared: &Shared, worker: usize) {
 }
 
 /// Waits until there is a post or a stop: spins, then parks.
-fn wait(shared: &Shared, mailbox: &AtomicU32) -> u32 {
+fn wait(shared: &Shared, worker: usize, last_move: &mut Option<Instant>) -> u32 {
+    let mailbox = &shared.mailboxes[worker - 1].0;
     if shared.spins {
         let start = Instant::now();
         loop {
+            if shared.in_run.load(Ordering::Relaxed) {
+                shared.placement.part(worker, last_move);
+            }
             for _ in 0..64 {
                 let state = mailbox.load(Ordering::Acquire);
                 if state == POSTED || state == STOPPED {
