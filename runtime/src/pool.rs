@@ -16,7 +16,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::device::cpu::KernelFn;
-use placement::Placement;
+use placement::{Place, Placement};
 
 mod placement;
 
@@ -257,13 +257,13 @@ impl Drop for Pool {
 /// Life of a worker; participant number `worker`, from 1.
 fn work(shared: &Shared, worker: usize) {
     let mailbox = &shared.mailboxes[worker - 1].0;
-    let mut last_move = None;
+    let mut place = Place::default();
     if shared.spins {
-        shared.placement.part(worker, &mut last_move);
+        shared.placement.part(worker, &mut place);
     }
     shared.started.fetch_add(1, Ordering::AcqRel);
     loop {
-        match wait(shared, worker, &mut last_move) {
+        match wait(shared, worker, &mut place) {
             STOPPED => return,
             _ if mailbox.compare_exchange(POSTED, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_err() => continue,
             _ => {}
@@ -280,13 +280,13 @@ fn work(shared: &Shared, worker: usize) {
 }
 
 /// Waits until there is a post or a stop: spins, then parks.
-fn wait(shared: &Shared, worker: usize, last_move: &mut Option<Instant>) -> u32 {
+fn wait(shared: &Shared, worker: usize, place: &mut Place) -> u32 {
     let mailbox = &shared.mailboxes[worker - 1].0;
     if shared.spins {
         let start = Instant::now();
         loop {
             if shared.in_run.load(Ordering::Relaxed) {
-                shared.placement.part(worker, last_move);
+                shared.placement.part(worker, place);
             }
             for _ in 0..64 {
                 let state = mailbox.load(Ordering::Acquire);
@@ -361,9 +361,9 @@ fn note_failure(shared: &Shared, tile: i64, check: i64) {
 }
 
 /// Work that is worth a second thread, in nanoseconds.
-const WORTH_DIVIDING: i64 = 10_000;
+const WORTH_DIVIDING: i64 = 3_000;
 /// Work that is worth one more thread, in nanoseconds.
-const WORTH_A_WORKER: i64 = 5_000;
+const WORTH_A_WORKER: i64 = 1_500;
 
 /// How many threads a launch of `tiles` tiles of about `tile_ns` nanoseconds each is worth, out of `threads`.
 pub(crate) fn workers_for(tiles: i64, tile_ns: i64, threads: usize) -> usize {

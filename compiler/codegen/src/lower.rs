@@ -497,6 +497,12 @@ impl<'a> Lowering<'a> {
         }));
     }
 
+    /// About the nanoseconds that a processor's core takes for elementwise operations on vectors of so many lanes, and for
+    /// bytes of the second-level cache.
+    pub fn nanoseconds(&self, lanes: u32, operations: &Dim, bytes: &Dim) -> Dim {
+        &operations.floor_div(&Dim::from(2 * i64::from(lanes.max(1)))) + &bytes.floor_div(&Dim::from(i64::from(self.target.vector_bytes.max(16))))
+    }
+
     /// The node of a group's anchor.
     pub fn anchor(&self, group: &Group) -> &'a xlac_ir::graph::Node { self.g.node(group.anchor) }
 

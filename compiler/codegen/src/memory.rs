@@ -118,7 +118,12 @@ fn place_symbolic(plan: &mut Plan, mut buffers: Vec<(BufferId, Life, Dim)>, base
 }
 
 /// A guess of a symbolic number, to compare sizes.
-pub fn hint(d: &Dim) -> i64 { d.eval(&|_| Some(64)).unwrap_or(i64::MAX / 4) }
+pub fn hint(d: &Dim) -> i64 { hint_of_one(d, None) }
+
+/// [`hint`] where a symbol stands for a batch: those are mostly of one.
+pub fn hint_of_one(d: &Dim, batch: Option<&Symbol>) -> i64 {
+    d.eval(&|s| Some(if batch.is_some_and(|batch| &**batch == s) { 1 } else { 64 })).unwrap_or(i64::MAX / 4)
+}
 
 struct Walk {
     now: usize,

@@ -70,7 +70,7 @@ fn the_lowest_failure_is_reported() {
 fn workers_are_woken_only_for_enough_work() {
     assert_eq!(workers_for(100, 10, 8), 1);
     assert_eq!(workers_for(1, 1_000_000, 8), 1);
-    assert_eq!(workers_for(100, 100, 8), 2);
+    assert_eq!(workers_for(100, 30, 8), 2);
     assert_eq!(workers_for(100, 1_000, 8), 8);
     assert_eq!(workers_for(3, i64::MAX, 8), 3);
     assert_eq!(workers_for(0, 5, 8), 1);

@@ -28,7 +28,7 @@ pub use transposed::conv_transpose;
 
 use std::collections::{HashMap, HashSet};
 
-use xlac_ir::dim::Dim;
+use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{Graph, Loc, NodeId, ValueId};
 use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, Val};
 use xlac_ir::ops::{Conv, ConvTranspose, MatMul};
@@ -40,7 +40,7 @@ use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
 use crate::kernels::map;
 use crate::lower::{Cost, Lowering, bytes};
-use crate::memory::hint;
+use crate::memory::{hint, hint_of_one};
 use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;
 use crate::view::{Layout, View, coalesce};
@@ -220,6 +220,8 @@ fn epilogue_access(axes: &[Axis], view: &View) -> EpilogueAccess {
 struct Emitter<'a> {
     g: &'a Graph,
     anchor: ValueId,
+    /// Symbol of a batch, which is mostly of one.
+    sole: Option<Symbol>,
     batch: Vec<Dim>,
     rows: Vec<Dim>,
     cols: Dim,
@@ -332,9 +334,12 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let long = hint(&k_total) >= CHAIN && c.acc.is_float() && !l.exact();
     let far = hint(&(&cols * &k_total)) * c.acc.size() as i64 >= l.target.cache_bytes[1] as i64;
     let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
+    // The first axis is a batch if others follow it.
+    let first = c.axes.first().filter(|_| c.axes.len() > 2);
     let e = Emitter {
         g: l.g,
         anchor,
+        sole: first.and_then(|x| x.size.as_symbol()).cloned(),
         batch,
         rows,
         cols,

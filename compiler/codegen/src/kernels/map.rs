@@ -143,7 +143,7 @@ pub fn emit(
         (_, Some(blocks)) => blocks.emit(&mut kb, l.walk()),
         _ => nest(&mut kb, &dims, lanes, l.walk(), body),
     };
-    let tile_ns = (&(&flops + &traffic)).floor_div(&Dim::from(16i64));
+    let tile_ns = l.nanoseconds(lanes, &flops, &traffic);
     let tile_ns = if tiles.is(0) { tile_ns } else { tile_ns.floor_div(&tiles.at_least(&Dim::ONE)) };
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, loc);
 }

@@ -96,8 +96,7 @@ pub fn lower(l: &mut Lowering, group: &Group, axes: &[usize]) -> Result<(), Comp
         (false, true) if rows.has_tall_columns() => rows.emit_columns(&mut kb),
         (false, _) => rows.emit_across(&mut kb),
     };
-    let work = (&(&flops + &traffic)).floor_div(&Dim::from(12i64));
-    let tile_ns = work.floor_div(&tiles.at_least(&Dim::ONE));
+    let tile_ns = l.nanoseconds(l.target.lanes(DType::F32), &flops, &traffic).floor_div(&tiles.at_least(&Dim::ONE));
     let loc = l.loc(group);
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())

@@ -28,7 +28,7 @@ use crate::group::{self, Group};
 use crate::kb::{Kb, Place};
 use crate::kernels::{contract, map};
 use crate::lower::{Cost, Lowering};
-use crate::memory::hint;
+use crate::memory::{hint, hint_of_one};
 
 /// Window positions up to which a window is unrolled.
 const UNROLL: usize = 64;
@@ -257,9 +257,11 @@ fn work(l: &Lowering, group: &Group) -> u32 { epilogue(group).iter().map(|&n| gr
 /// Launches a kernel of windows of so many positions.
 fn launch(l: &mut Lowering, group: &Group, kb: Kb, tiles: Dim, positions: usize) {
     let elements = Dim::product(&group.space);
-    let flops = &elements * &Dim::from(2 * positions + work(l, group) as usize);
-    let traffic = &elements * &Dim::from(12i64);
-    let tile_ns = (&flops + &traffic).floor_div(&Dim::from(16i64)).floor_div(&tiles.at_least(&Dim::ONE));
+    let (sums, rest) = (&elements * &Dim::from(2 * positions), &elements * &Dim::from(i64::from(work(l, group))));
+    let (flops, traffic) = (&sums + &rest, &elements * &Dim::from(12i64));
+    // Multiply-adds take a third of the time of other operations, of which they are two.
+    let operations = &sums.floor_div(&Dim::from(3i64)) + &rest;
+    let tile_ns = l.nanoseconds(l.target.lanes(DType::F32), &operations, &traffic).floor_div(&tiles.at_least(&Dim::ONE));
     let loc = l.loc(group);
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
 }

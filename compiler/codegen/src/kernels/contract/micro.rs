@@ -67,6 +67,7 @@ impl Emitter<'_> {
 
     /// Row tiles and panels a tile task walks.
     fn chunks(&self, row_tiles: &Dim, panels: &Dim, k: &Dim) -> (i64, i64) {
+        let hint = |d: &Dim| hint_of_one(d, self.sole.as_ref());
         let (t, p, k) = (hint(row_tiles).max(1), hint(panels).max(1), hint(k).max(1));
         let mr = i64::from(self.tile.mr);
         // Window positions share most of what they read.

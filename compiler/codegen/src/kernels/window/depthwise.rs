@@ -238,7 +238,7 @@ impl Block<'_> {
         let positions = self.spec.kernel.iter().product::<usize>() as i64;
         let channels = hint(&self.channels).max(1);
         let fits = WEIGHT_BYTES / (positions * self.acc.size() as i64);
-        let most = channels / (FEW_TILES / hint(tiles).max(1)).max(1);
+        let most = channels / (FEW_TILES / hint_of_one(tiles, self.space[0].as_symbol()).max(1)).max(1);
         let vectors = fits.min(most).max(4 * lanes).min(channels).max(1);
         // Chunks of about the same size.
         let chunks = (channels + vectors - 1) / vectors;
