@@ -62,6 +62,8 @@ pub const RULES: &[&Rule] = &[
     &canon::zero_point_after_contraction::RULE,
     &fast::add_positive_zero::RULE,
     &fast::div_constant::RULE,
+    &fast::gate_scale_after::RULE,
+    &fast::gate_scale_inside::RULE,
     &fast::merge_floats::RULE,
     &fast::pow_constant::RULE,
     &fast::quantized_contraction::RULE,

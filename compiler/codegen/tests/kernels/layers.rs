@@ -1,6 +1,9 @@
 //! Contractions, windows, row reductions and data movement, one kind of graph a test.
 
-use crate::harness::{Graph, SIZES, check, graph_of, one};
+use xlac_ir::tensor::Tensor;
+use xlac_ir::weights::Weights;
+
+use crate::harness::{Graph, Outcome, SIZES, check, compare, graph_of, inputs, one, targets};
 
 /// A graph of one contraction with a weight, bias and activation.
 fn with_epilogue(x: &str, w: &str, bias: &str, op: &str, result: &str) -> String {
@@ -191,6 +194,62 @@ fn depthwise_convolutions() {
             g.weight("w", &format!("{t}[{w}]"));
             g.line(&format!("%y = {} : {t}[{y}]", typed(t).replacen("OPERANDS", "%x, %w", 1)));
             check(&g.finish("%y"), SIZES);
+        }
+    }
+}
+
+#[test]
+fn padding_along_rows_is_left_out() {
+    let cases = [
+        // Fewer rows than the window, so that all blocks know what is missing; more; and blocks that do not divide them.
+        ("1, 24, 3, 14", "24, 1, 5, 5", "1, 1", "2, 2", "1, 1", "1, 24, 3, 14"),
+        ("1, 40, 1, 9", "40, 1, 3, 3", "1, 1", "1, 1", "1, 1", "1, 40, 1, 9"),
+        ("2, 20, 13, 8", "20, 1, 5, 3", "1, 1", "2, 1", "1, 1", "2, 20, 13, 8"),
+        ("1, 17, 12, 7", "17, 1, 3, 3", "2, 1", "1, 1", "1, 1", "1, 17, 6, 7"),
+        ("1, 16, 5, 6", "16, 1, 3, 3", "1, 1", "3, 2", "3, 2", "1, 16, 5, 6"),
+        // Some outputs see nothing but padding.
+        ("1, 16, 2, 6", "16, 1, 3, 3", "1, 1", "4, 1", "1, 1", "1, 16, 8, 6"),
+        // Sizes that are known when the model runs.
+        ("N, 24, T, 9", "24, 1, 5, 5", "1, 1", "2, 2", "1, 1", "N, 24, T, 9"),
+        ("N, 8, T, T", "8, 1, 3, 3", "1, 1", "1, 1", "1, 1", "N, 8, T, T"),
+        // Padding that cuts, several outputs per group, three axes.
+        ("1, 16, 9, 9", "16, 1, 3, 3", "1, 1", "-1, 1", "1, 1", "1, 16, 5, 9"),
+        ("1, 8, 4, 5", "16, 1, 3, 3", "1, 1", "1, 1", "1, 1", "1, 16, 4, 5"),
+        ("1, 6, 4, 3, 6", "6, 1, 2, 5, 3", "1, 1, 1", "1, 2, 1", "1, 1, 1", "1, 6, 5, 3, 6"),
+    ];
+    for (x, w, strides, pads, dilations, y) in cases {
+        let groups = x.split(", ").nth(1).expect("channels");
+        // Computed, so that its channels lie next to each other.
+        let text = format!(
+            "graph @g(%x: f32[{x}]) -> (%y) {{
+  %w = weight @w : f32[{w}]
+  %a = sigmoid %x : f32[{x}]
+  %c = conv %a, %w {{strides = [{strides}], before = [{pads}], after = [{pads}], dilations = [{dilations}], groups = {groups}, out = f32}} : f32[{y}]
+  %y = sigmoid %c : f32[{y}]
+  yield %y
+}}\n"
+        );
+        check(&text, SIZES);
+    }
+}
+
+#[test]
+fn infinite_weights_meet_the_zeros_of_the_padding() {
+    let text = "graph @g(%x: f32[1, 16, 3, 5]) -> (%y) {
+  %w = weight @w : f32[16, 1, 3, 3]
+  %a = sigmoid %x : f32[1, 16, 3, 5]
+  %y = conv %a, %w {strides = [1, 1], before = [1, 1], after = [1, 1], dilations = [1, 1], groups = 16, out = f32} : f32[1, 16, 3, 5]
+  yield %y
+}\n";
+    let mut program = xlac_ir::text::parse(text).expect("well-formed");
+    let elements: Vec<f32> = (0..144).map(|i| if i % 9 == 1 { f32::INFINITY } else { 1.0 }).collect();
+    program.weights = Weights::default();
+    program.weights.add("w", Tensor::from_f32(vec![16, 1, 3, 3], &elements));
+    for target in targets() {
+        let x = inputs(&program, SIZES, 1);
+        for exact in [true, false] {
+            let outcome = compare(&program, &x, &target, exact);
+            assert!(matches!(outcome, Outcome::Same), "{}: {outcome:?}", target.name);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod add_positive_zero;
 pub mod div_constant;
+pub mod gate_scale_after;
+pub mod gate_scale_inside;
 pub mod merge_floats;
 pub mod pow_constant;
 pub mod quantized_contraction;

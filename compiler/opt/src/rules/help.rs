@@ -9,7 +9,7 @@ use xlac_ir::ops::reduce::ReduceFn;
 use xlac_ir::ops::{self, Op};
 use xlac_ir::tensor::Tensor;
 
-use crate::edit::constant_data;
+use crate::edit::{Edit, Ref, constant_data};
 use crate::rule::{Match, Miss, miss};
 
 /// `0, 1, ..., n - 1`?
@@ -81,11 +81,17 @@ pub fn along(t: &Tensor, axis: usize, rank: usize) -> Tensor {
 /// True if `value` is a contraction with constant weights that only the match uses, possibly after an addition of a
 /// constant: scales and shifts after it belong into the weights.
 pub fn is_scalable(m: &Match, value: ValueId) -> bool {
+    is_scalable_used(m, value, 1)
+}
+
+/// [`is_scalable`] of a value that is used `uses` times by the match.
+pub fn is_scalable_used(m: &Match, value: ValueId, uses: u32) -> bool {
     let graph = &m.program.graph;
     let constant = |v: ValueId| graph.producer(v).is_some_and(|n| crate::edit::is_constant(&n.op));
-    let mut at = value;
+    let (mut at, mut uses) = (value, uses);
     for _ in 0..8 {
-        let Some(node) = graph.producer(at).filter(|_| m.uses(at) <= 1) else { return false };
+        let Some(node) = graph.producer(at).filter(|_| m.uses(at) <= uses) else { return false };
+        uses = 1;
         match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => {
                 let floats = graph.ty(node.inputs[1]).dtype == graph.ty(at).dtype && graph.ty(at).dtype.is_float();
@@ -184,4 +190,32 @@ pub fn sums_of_weights(m: &Match) -> Result<Tensor, Miss> {
     let axes = (0..wide.shape.len()).filter(|&a| a != columns).collect();
     let sums = m.eval(ops::Reduce { f: ReduceFn::Sum, axes }, &[wide])?;
     Ok(along(&sums, result_axis(m), m.root_ty().rank()))
+}
+
+/// The square root of a scale that is one positive number.
+pub fn root_of_scale(m: &Match, c: &str) -> Result<f64, Miss> {
+    match m.number(c).map(f64::sqrt) {
+        Some(s) if s.is_normal() => Ok(s),
+        _ => miss("the scale is not one positive number"),
+    }
+}
+
+/// `scale * x * clamp(scale * x + by * a, by * lo, by * hi)` of the variables `x`, `a`, `lo` and `hi`, of which all but the first
+/// repeat one number.
+pub fn gate(m: &Match, scale: f64, by: f64) -> Result<Edit, Miss> {
+    let dtype = m.root_ty().dtype;
+    let mut edit = Edit::new();
+    let mut number = |edit: &mut Edit, x: f64| edit.constant(Tensor::scalar(Const::number(dtype, x)), "gate");
+    let constant = |name: &str| m.number(name).map(|x| x * by).ok_or_else(|| Miss(format!("`{name}` is not one number")));
+    let (a, lo, hi) = (constant("a")?, constant("lo")?, constant("hi")?);
+    let mut then = |edit: &mut Edit, f: BinaryFn, x: Ref, y: f64| {
+        let y = number(edit, y);
+        edit.op(Op::Binary(f), &[x, y])
+    };
+    let x = then(&mut edit, BinaryFn::Mul, m.v("x"), scale);
+    let shifted = then(&mut edit, BinaryFn::Add, x, a);
+    let bounded = then(&mut edit, BinaryFn::Max, shifted, lo);
+    let clamped = then(&mut edit, BinaryFn::Min, bounded, hi);
+    let gated = edit.op(Op::Binary(BinaryFn::Mul), &[x, clamped]);
+    Ok(edit.give(gated))
 }
