@@ -52,7 +52,10 @@ fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
         }
         let after = match winograd::scheme(l, n, op) {
             // Whole tiles are read.
-            Some(scheme) => scheme.reach(op, &l.g.ty(v).shape[2..], &l.g.ty(node.outputs[0]).shape[2..]),
+            Some(scheme) => {
+                let reach = scheme.reach(op, &l.g.ty(v).shape[2..], &l.g.ty(node.outputs[0]).shape[2..]);
+                if reach.iter().all(|r| r.as_const().is_some()) { reach } else { op.after.clone() }
+            }
             None => op.after.clone(),
         };
         let left_out = window::axis_left_out(l, node, op);

@@ -193,6 +193,21 @@ impl<'a> Lowering<'a> {
         self.steps.pop().expect("a region is open")
     }
 
+    /// Emits what `f` emits if `guard` is 1, and nothing if it is 0, which may be known only when the model runs: launches get
+    /// as many times the tiles. What else `f` emits is made either way. Results are placed before.
+    pub fn guarded(&mut self, guard: &Dim, f: impl FnOnce(&mut Self) -> Result<(), CompileError>) -> Result<(), CompileError> {
+        self.begin_region();
+        let done = f(self);
+        for mut step in self.end_region() {
+            if let Step::Launch(launch) = &mut step {
+                let Launch { tiles, flops, traffic, .. } = launch;
+                [tiles, flops, traffic].into_iter().for_each(|d| *d = &*d * guard);
+            }
+            self.step(step);
+        }
+        done
+    }
+
     /// Appends a step to the innermost list.
     pub fn step(&mut self, step: Step) { self.steps.last_mut().expect("a region is open").push(step); }
 

@@ -165,10 +165,14 @@ fn operand(l: &mut Lowering, v: ValueId, batch: &[Dim]) -> Place {
 
 /// Lowers a dense or grouped convolution with its epilogue.
 pub fn conv(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
-    if let Some(scheme) = winograd::scheme(l, group.anchor, op) {
-        winograd::conv(l, group, op, &scheme);
-        return Ok(());
+    match winograd::scheme(l, group.anchor, op) {
+        Some(scheme) => winograd::conv(l, group, op, &scheme),
+        None => direct(l, group, op),
     }
+}
+
+/// A convolution as one sum over the window and its channels.
+fn direct(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError> {
     let node = l.anchor(group);
     let (xv, wv, out) = (node.inputs[0], node.inputs[1], node.outputs[0]);
     let shape = l.g.ty(out).shape.clone();

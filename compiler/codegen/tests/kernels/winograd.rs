@@ -1,6 +1,6 @@
 //! Convolutions by short algorithms: every filter they take, every edge, and how near they come to f64.
 
-use xlac_codegen::plan::Plan;
+use xlac_codegen::plan::{Plan, Step};
 use xlac_codegen::{Numerics, Options};
 use xlac_ir::backend::Target;
 use xlac_ir::graph::Program;
@@ -98,6 +98,30 @@ fn filters_and_edges() {
         Case::new("N, 24, T, T", "24, 24, 3, 3", "N, 24, T, T", ["1, 1", "1, 1"], "1, 1"),
     ] {
         assert!(case.check(&[("N", 2), ("T", 9)]), "no short algorithm for {}", case.op("f32"));
+    }
+}
+
+/// Names of the kernels of convolutions that a plan launches for these sizes.
+fn launched(plan: &Plan, sizes: &[(&str, i64)]) -> Vec<String> {
+    let size = |s: &str| sizes.iter().find(|(name, _)| *name == s).map(|&(_, n)| n);
+    let of = |step: &Step| match step {
+        Step::Launch(l) if l.tiles.eval(&size).expect("sizes of all symbols") > 0 => Some(plan.kernels[l.kernel].name.clone()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(of).filter(|name| name.contains("conv")).collect()
+}
+
+#[test]
+fn few_tiles_of_unknown_number_are_summed_directly() {
+    // From 256 channels on, a tile's products take about as long as it takes to read the filters.
+    let case = Case::new("N, 256, 1, T", "192, 256, 1, 5", "N, 192, 1, T", ["0, 2", "0, 2"], "1, 1");
+    for (n, t) in [(1, 1), (1, 2), (2, 3), (1, 7), (1, 11), (1, 24), (3, 16), (1, 60)] {
+        let sizes = [("N", n), ("T", t)];
+        case.check(&sizes);
+        let names = launched(&compile(&case.program(), &target(64, true)), &sizes);
+        assert_eq!(names.len(), 1, "{names:?}");
+        // Where they meet is an estimate: 11 may go either way.
+        assert!(n * t == 11 || names[0].contains("winograd") == (n * t > 11), "{n} images of {t}: {names:?}");
     }
 }
 

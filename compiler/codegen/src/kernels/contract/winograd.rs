@@ -21,14 +21,31 @@ use crate::toom_cook::{ToomCook, along_axes};
 
 pub use scheme::{Scheme, scheme};
 
-/// Lowers a convolution by a scheme.
-pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) {
-    let node = l.anchor(group);
-    let (xv, wv, anchor) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+/// Lowers a convolution by a scheme, or by the direct sum where there are so few tiles that it is faster.
+pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) -> Result<(), CompileError> {
     let exits: Vec<(ValueId, Place)> = group.exits.iter().map(|&v| (v, l.place_exit(v))).collect();
     if group.space.iter().any(|d| d.is(0)) || exits.is_empty() {
-        return;
+        return Ok(());
     }
+    let tiles = &group.space[0] * &Dim::product(&scheme.tiles(&group.space[2..]));
+    let enough = tiles.floor_div(&Dim::from(scheme.least)).at_most(&Dim::ONE);
+    if enough.is(1) {
+        short(l, group, op, scheme, &exits);
+        return Ok(());
+    }
+    // What either reads is laid out before, if it has to be.
+    l.access(l.anchor(group).inputs[0]);
+    l.guarded(&(&Dim::ONE - &enough), |l| direct(l, group, op))?;
+    l.guarded(&enough, |l| {
+        short(l, group, op, scheme, &exits);
+        Ok(())
+    })
+}
+
+/// A convolution by a scheme.
+fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(ValueId, Place)]) {
+    let node = l.anchor(group);
+    let (xv, wv, anchor) = (node.inputs[0], node.inputs[1], node.outputs[0]);
     let filters = filters(l, wv, scheme);
     let (x, inside) = operand_of(l, xv, op, &group.space, scheme);
 
@@ -37,7 +54,7 @@ pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) {
     let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
     let sizes: Vec<String> = scheme.axes.iter().map(|a| a.m.to_string()).collect();
     let mut kb = Kb::new(&format!("winograd{}_{}", sizes.join("x"), l.name(group)));
-    let (leaves, outs) = window::operands(l, &mut kb, group, &exits, &order);
+    let (leaves, outs) = window::operands(l, &mut kb, group, exits, &order);
     let x_shape = &l.g.ty(xv).shape;
     let e = kernel::Emitter {
         g: l.g,

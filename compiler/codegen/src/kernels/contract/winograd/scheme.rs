@@ -15,12 +15,14 @@ pub struct Scheme {
     pub(super) rows: i64,
     /// Panels of a tile task.
     pub(super) panels: i64,
+    /// Tiles below which the direct sum is faster; 1 if it never is, or sizes are not expected to be so small.
+    pub(super) least: i64,
 }
 
 /// Share of the direct kernel's time that the estimate must not exceed.
 const GAIN: f64 = 0.85;
-/// The same for sizes that are known only when the model runs, and may be small then.
-const GAIN_UNKNOWN: f64 = 0.6;
+/// The same for sizes that are known only when the model runs, without the direct kernel for small ones.
+const GAIN_ALONE: f64 = 0.6;
 /// Tile tasks that keep a pool busy.
 const TASKS: i64 = 8;
 /// Columns a task should have, so that transforming the operands again for each is a small part.
@@ -48,6 +50,13 @@ impl Scheme {
 
     /// Tiles of a block.
     pub(super) fn block(&self) -> i64 { i64::from(self.tile.mr) * self.rows }
+
+    /// Tiles whose direct sums take as long as a register tile of products, which is computed whole, and its transformations.
+    fn fewest(&self) -> i64 {
+        let per_tile: i64 = self.axes.iter().map(|a| (a.m * a.r) as i64).product();
+        let whole = i64::from(self.tile.mr) * self.products() * 5 / 4;
+        (whole + per_tile - 1) / per_tile
+    }
 
     /// Tiles along each spatial axis.
     pub(super) fn tiles(&self, sizes: &[Dim]) -> Vec<Dim> {
@@ -90,9 +99,12 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
     let direct = problem.direct(weights[2..].iter().product::<usize>() as i64);
     let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
-    let best = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (time, mut best) = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
     let known = shape[2..].iter().all(|d| d.as_const().is_some());
-    (best.0 < if known { GAIN } else { GAIN_UNKNOWN } * direct).then_some(best.1)
+    if !known && time >= GAIN_ALONE * direct {
+        best.least = best.fewest();
+    }
+    (time < GAIN * direct).then_some(best)
 }
 
 /// Sizes that decide; symbolic ones are guessed.
@@ -139,7 +151,7 @@ impl Problem {
             }
             for rows in 1..=(96 / mr).clamp(1, (tiles + mr - 1) / mr) {
                 let tile = Tile { mr: mr as u32, nv: nv as u32, lanes: self.lanes as u32 };
-                let mut scheme = Scheme { axes: axes.clone(), steps: self.steps.clone(), tile, rows, panels: 1 };
+                let mut scheme = Scheme { axes: axes.clone(), steps: self.steps.clone(), tile, rows, panels: 1, least: 1 };
                 scheme.panels = self.panels(&scheme, tiles);
                 let time = self.time(&scheme, tiles);
                 if best.as_ref().is_none_or(|b| time < b.0) {
