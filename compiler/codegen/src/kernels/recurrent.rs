@@ -27,6 +27,7 @@ use crate::group::Group;
 use crate::kb::{Kb, Place};
 use crate::kernels::{contract, map};
 use crate::lower::{Cost, Lowering, bytes};
+use crate::memory::hint;
 use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;
 use crate::view::{Layout, View};
@@ -135,15 +136,20 @@ fn two_parts(op: &Rnn) -> Option<([usize; 2], [usize; 1])> {
     (op.cell == Cell::Gru && !op.linear_before_reset).then_some(([0, 1], [2]))
 }
 
-/// `x * w` of all steps: `[D, T, N, G*H]`, one product for each direction.
+/// `x * w` of all steps: `[D, T, N, G*H]`, one product for each direction. Steps and batch lie in memory as they do in `x`, so
+/// that they are one axis of rows: either may be of one.
 fn input_products(l: &mut Lowering, group: &Group, op: &Rnn, acc: DType) -> Result<Place, CompileError> {
     let node = l.anchor(group);
     let (x, w) = (l.access(node.inputs[0]), l.access(node.inputs[1]));
     let x_shape = l.g.ty(node.inputs[0]).shape.clone();
     let cols = Dim::from(op.cell.gates() * op.hidden);
-    let shape = [Dim::from(op.directions()), x_shape[0].clone(), x_shape[1].clone(), cols.clone()];
+    let batch_first = hint(&x.view.strides[1]) > hint(&x.view.strides[0]);
+    let order = if batch_first { [1, 0] } else { [0, 1] };
+    let rows = order.map(|axis| x_shape[axis].clone());
+    let shape = [Dim::from(op.directions()), rows[0].clone(), rows[1].clone(), cols.clone()];
     let buffer = l.buffer(Storage::Temp, bytes(&shape, acc));
     let whole = Place { buffer, view: View::dense(&shape, Layout::RowMajor), dtype: acc };
+    let operand = Place { view: x.view.transpose(&[order[0], order[1], 2]), ..x };
     for d in 0..op.directions() {
         let part = |place: &Place| View {
             offset: &place.view.offset + &(&place.view.strides[0] * &Dim::from(d)),
@@ -154,9 +160,9 @@ fn input_products(l: &mut Lowering, group: &Group, op: &Rnn, acc: DType) -> Resu
         // Axes of the second operand: k, then the columns.
         let strides = vec![weights.strides[1].clone(), weights.strides[0].clone()];
         let weights = Place { view: View { strides, ..weights }, ..w.clone() };
-        contract::product(l, group, (&x_shape[..2], &x_shape[2], &cols), x.clone(), weights, to)?;
+        contract::product(l, group, (&rows, &x_shape[2], &cols), operand.clone(), weights, to)?;
     }
-    Ok(whole)
+    Ok(Place { view: whole.view.transpose(&[0, 1 + order[0], 1 + order[1], 3]), ..whole })
 }
 
 /// The recurrence weights as `[direction][panel][k][gate][width]`, zeros beyond the hidden units.
