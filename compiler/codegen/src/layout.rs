@@ -51,10 +51,11 @@ fn halo(l: &Lowering, v: ValueId) -> Option<Halo> {
             continue;
         }
         let after = match winograd::scheme(l, n, op) {
-            // Whole tiles are read.
+            // Whole tiles are read, or, of few, the windows of the direct sum.
             Some(scheme) => {
                 let reach = scheme.reach(op, &l.g.ty(v).shape[2..], &l.g.ty(node.outputs[0]).shape[2..]);
-                if reach.iter().all(|r| r.as_const().is_some()) { reach } else { op.after.clone() }
+                let known = |(reach, after): (Dim, &Dim)| if reach.as_const().is_some() { reach } else { after.clone() };
+                if scheme.may_be_direct() { reach.into_iter().zip(&op.after).map(known).collect() } else { reach }
             }
             None => op.after.clone(),
         };

@@ -51,6 +51,9 @@ impl Scheme {
     /// Tiles of a block.
     pub(super) fn block(&self) -> i64 { i64::from(self.tile.mr) * self.rows }
 
+    /// True if the direct sum is launched for few tiles.
+    pub fn may_be_direct(&self) -> bool { self.least > 1 }
+
     /// Tiles whose direct sums take as long as a register tile of products, which is computed whole, and its transformations.
     fn fewest(&self) -> i64 {
         let per_tile: i64 = self.axes.iter().map(|a| (a.m * a.r) as i64).product();
