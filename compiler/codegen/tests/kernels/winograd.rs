@@ -123,6 +123,10 @@ fn few_tiles_of_unknown_number_are_summed_directly() {
         // Where they meet is an estimate: 11 may go either way.
         assert!(n * t == 11 || names[0].contains("winograd") == (n * t > 11), "{n} images of {t}: {names:?}");
     }
+    let images = Case::new("N, 32, 8, 8", "32, 32, 3, 3", "N, 32, 8, 8", ["1, 1", "1, 1"], "1, 1");
+    let plan = compile(&images.program(), &target(64, true));
+    let kernels = plan.kernels.iter().filter(|k| k.name.contains("conv"));
+    assert_eq!(kernels.count(), 1, "images of a known size are not small");
 }
 
 #[test]

@@ -27,12 +27,12 @@ pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) -> Resu
     if group.space.iter().any(|d| d.is(0)) || exits.is_empty() {
         return Ok(());
     }
-    let tiles = &group.space[0] * &Dim::product(&scheme.tiles(&group.space[2..]));
-    let enough = tiles.floor_div(&Dim::from(scheme.least)).at_most(&Dim::ONE);
-    if enough.is(1) {
+    if !scheme.may_be_direct() {
         short(l, group, op, scheme, &exits);
         return Ok(());
     }
+    let tiles = &group.space[0] * &Dim::product(&scheme.tiles(&group.space[2..]));
+    let enough = tiles.floor_div(&Dim::from(scheme.least)).at_most(&Dim::ONE);
     // What either reads is laid out before, if it has to be.
     l.access(l.anchor(group).inputs[0]);
     l.guarded(&(&Dim::ONE - &enough), |l| direct(l, group, op))?;
