@@ -208,11 +208,12 @@ impl Block<'_> {
         let row_blocks = rows.map_or(Dim::ONE, |n| n.ceil_div(&Dim::from(self.size.0)));
         let chunk = self.chunk(&(&Dim::product(outer) * &row_blocks));
         let chunks = self.channels.ceil_div(&Dim::from(chunk));
-        let grid = [outer, &[chunks, row_blocks]].concat();
+        // Rows first, as in other kernels: a thread then finds most of its input where it wrote it.
+        let grid = [outer, &[row_blocks, chunks]].concat();
         let number = kb.k.tile();
         let mut index = kb.unflatten(number, &grid);
-        let row = index.pop().expect("a block of rows");
         let part = index.pop().expect("a chunk of channels");
+        let row = index.pop().expect("a block of rows");
         let row = kb.k.mul_int(row, self.size.0);
         let from = kb.k.mul_int(part, chunk);
         let channels = kb.dim(&self.channels);

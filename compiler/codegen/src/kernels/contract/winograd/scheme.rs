@@ -94,6 +94,7 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
         steps: op.dilations.iter().map(|&d| d as i64).collect(),
         lanes: i64::from(l.target.lanes(DType::F32)),
         caches: l.target.cache_bytes,
+        known: shape[2..].iter().all(|d| d.as_const().is_some()),
     };
     // Columns that fill less than half a vector are better off in narrower ones, or other axes in the lanes.
     if 2 * problem.cols <= problem.lanes {
@@ -103,8 +104,7 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
     let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
     let (time, mut best) = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let known = shape[2..].iter().all(|d| d.as_const().is_some());
-    if !known && time >= GAIN_ALONE * direct {
+    if !problem.known && time >= GAIN_ALONE * direct {
         best.least = best.fewest();
     }
     (time < GAIN * direct).then_some(best)
@@ -119,6 +119,8 @@ struct Problem {
     steps: Vec<i64>,
     lanes: i64,
     caches: [u64; 3],
+    /// True if the sizes are known.
+    known: bool,
 }
 
 /// Time of a step of a register tile, in vector multiply-adds: loads at two a cycle, and the latency of a dependent chain.
@@ -168,8 +170,9 @@ impl Problem {
     /// Panels of a tile task: all of them, unless the pool needs more tasks.
     fn panels(&self, s: &Scheme, tiles: i64) -> i64 {
         let panels = (self.cols + s.tile.nr() - 1) / s.tile.nr();
-        let blocks = (tiles + s.block() - 1) / s.block();
-        let tasks = ((TASKS + blocks - 1) / blocks).min((self.cols / TASK_COLUMNS).max(1));
+        // Of unknown sizes there may be one block.
+        let (blocks, columns) = if self.known { ((tiles + s.block() - 1) / s.block(), TASK_COLUMNS) } else { (1, TASK_COLUMNS / 2) };
+        let tasks = ((TASKS + blocks - 1) / blocks).min((self.cols / columns).max(1));
         (panels + tasks - 1) / tasks
     }
 
