@@ -190,7 +190,8 @@ fn emit(l: &mut Lowering, group: &Group, mut spec: Spec) -> Result<(), CompileEr
         let work = work(l, group);
         let size = depthwise::block_size(l, &spec, (space[1..].iter().rev().nth(1), &space[rank - 2]), work);
         let (channels, masked) = (sizes[rank - 1].clone(), walk.masked);
-        let b = depthwise::Block { g: l.g, anchor, acc, dtype, space, channels, x, w, leaves, outs, lanes, masked, size, spec };
+        let full = i64::from(full);
+        let b = depthwise::Block { g: l.g, anchor, acc, dtype, space, channels, x, w, leaves, outs, lanes, full, masked, size, spec };
         let tiles = b.emit(&mut kb);
         launch(l, group, kb, tiles, positions);
         return Ok(());

@@ -205,10 +205,10 @@ pub fn root_of_scale(m: &Match, c: &str) -> Result<f64, Miss> {
 pub fn gate(m: &Match, scale: f64, by: f64) -> Result<Edit, Miss> {
     let dtype = m.root_ty().dtype;
     let mut edit = Edit::new();
-    let mut number = |edit: &mut Edit, x: f64| edit.constant(Tensor::scalar(Const::number(dtype, x)), "gate");
+    let number = |edit: &mut Edit, x: f64| edit.constant(Tensor::scalar(Const::number(dtype, x)), "gate");
     let constant = |name: &str| m.number(name).map(|x| x * by).ok_or_else(|| Miss(format!("`{name}` is not one number")));
     let (a, lo, hi) = (constant("a")?, constant("lo")?, constant("hi")?);
-    let mut then = |edit: &mut Edit, f: BinaryFn, x: Ref, y: f64| {
+    let then = |edit: &mut Edit, f: BinaryFn, x: Ref, y: f64| {
         let y = number(edit, y);
         edit.op(Op::Binary(f), &[x, y])
     };

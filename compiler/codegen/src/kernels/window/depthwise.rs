@@ -85,7 +85,11 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
     let source = l.plan.blobs[index as usize].source.clone();
     let kernel = shape[2..].to_vec();
     let positions: usize = kernel.iter().product();
-    let pack = Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limits: Vec::new() };
+    let pack = if by_blocks(l, &shape) {
+        blocked(shape[0], positions, l.target.lanes(op.out) as usize)
+    } else {
+        Strided { shape: vec![positions, shape[0]], strides: vec![1, positions], offset: 0, limits: Vec::new() }
+    };
     let buffer = l.blob(Blob { source, pack: Pack::Strided(pack), dtype: op.out.compute() });
     let weights = Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: op.out.compute() };
     let spec = Spec {
@@ -100,6 +104,18 @@ pub fn depthwise(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), Compi
         multiple: (shape[0] / op.groups) as i64,
     };
     emit(l, group, spec)
+}
+
+/// Weights as `[vector of channels][position][lane]`, with zeros beyond the last channel: those of a vector lie in few cache
+/// lines next to each other. At the distance of the channels, often a power of two, they would share sets of the cache with
+/// each other and with the input.
+fn blocked(channels: usize, positions: usize, lanes: usize) -> Strided {
+    Strided {
+        shape: vec![channels.div_ceil(lanes), positions, lanes],
+        strides: vec![lanes * positions, 1, positions],
+        offset: 0,
+        limits: vec![(0, 2, channels)],
+    }
 }
 
 /// Everything the loops need.
@@ -117,6 +133,8 @@ pub(super) struct Block<'a> {
     pub leaves: HashMap<ValueId, Leaf>,
     pub outs: Vec<Out>,
     pub lanes: u32,
+    /// Lanes of a whole vector.
+    pub full: i64,
     pub masked: bool,
     /// Rows and columns of a block.
     pub size: (i64, i64),
@@ -156,21 +174,22 @@ pub(super) fn block_size(l: &Lowering, spec: &Spec, sizes: (Option<&Dim>, &Dim),
     let taps = spec.kernel[last] as i64;
     let outer: i64 = spec.kernel[..last.saturating_sub(1)].iter().product::<usize>() as i64;
     let (height, width) = (sizes.0.map_or(1, |d| hint(d).clamp(1, TALL)), hint(sizes.1).max(1));
+    // Multiply-adds begun before the first is done.
+    let in_flight = if l.target.vector_bytes >= 64 { 4.0 } else { 8.0 };
     let mut best = (f64::INFINITY, (1, 1));
     for rows in 1..=height.min(4) {
         let blocks: Vec<(i64, i64)> =
             (0..height).step_by(rows as usize).map(|from| row_uses(spec, from.min(height - rows), rows)).collect();
         for columns in 1..=width.min(12) {
-            let across = inputs(spec, last, columns);
-            // Columns that no two outputs share are not kept.
-            let live = if across == columns * taps { columns } else { across };
+            let (across, live) = (inputs(spec, last, columns), live_inputs(spec, last, columns));
             let small = work < HEAVY || rows * columns <= HEAVY_BLOCK;
             if rows * columns + live + 2 > registers || !small {
                 continue;
             }
             let time = |&(down, uses): &(i64, i64)| {
                 let (weights, loads) = ((outer * uses * taps) as f64, (outer * across * down) as f64);
-                let adds = columns as f64 * weights;
+                // Sums wait for each other where there are few.
+                let adds = columns as f64 * weights * (in_flight / (rows * columns) as f64).max(1.0);
                 // A load from the second-level cache takes as long as two multiply-adds, one from the first as long as one.
                 adds.max(2.0 * loads).max(loads + weights) + 2.0 * (rows * columns) as f64 + 10.0
             };
@@ -199,6 +218,19 @@ fn row_uses(spec: &Spec, from: i64, rows: i64) -> (i64, i64) {
 fn inputs(spec: &Spec, axis: usize, n: i64) -> i64 {
     let window = |t: i64| (0..spec.kernel[axis]).map(move |k| t * spec.strides[axis] as i64 + (k * spec.dilations[axis]) as i64);
     (0..n).flat_map(window).collect::<HashSet<i64>>().len() as i64
+}
+
+/// Most of these input positions that are held at once: position by position of the window, each from its first use to its last.
+fn live_inputs(spec: &Spec, axis: usize, n: i64) -> i64 {
+    let (step, dilation) = (spec.strides[axis] as i64, spec.dilations[axis] as i64);
+    let mut uses: HashMap<i64, (usize, usize)> = HashMap::new();
+    for k in 0..spec.kernel[axis] {
+        for t in 0..n {
+            uses.entry(t * step + k as i64 * dilation).or_insert((k, k)).1 = k;
+        }
+    }
+    let held = |k: usize| uses.values().filter(|(first, last)| (*first..=*last).contains(&k)).count() as i64;
+    (0..spec.kernel[axis]).map(held).max().unwrap_or(0)
 }
 
 impl Block<'_> {
@@ -465,10 +497,19 @@ impl Block<'_> {
         repeat(kb, x, self.spec.multiple as u32)
     }
 
+    /// Weights of a vector of output channels, which are laid out by [`blocked`].
     fn weight(&self, kb: &mut Kb, position: i64, lanes: Lanes) -> Val {
-        let channels = kb.dim(&self.channels);
-        let row = kb.k.mul_int(channels, position);
-        let at = kb.k.add(lanes.first, row);
+        let (width, positions) = (self.full, self.spec.kernel.iter().product::<usize>() as i64);
+        let at = if i64::from(lanes.n) == width {
+            kb.k.mul_int(lanes.first, positions)
+        } else {
+            let full = kb.k.int(width);
+            let lane = kb.k.bin(BinOp::Rem, lanes.first, full);
+            let vector = kb.k.sub(lanes.first, lane);
+            let vector = kb.k.mul_int(vector, positions);
+            kb.k.add(vector, lane)
+        };
+        let at = kb.k.add_int(at, position * width);
         kb.k.load(self.w, at, 0, lanes.n, lanes.count)
     }
 
