@@ -47,11 +47,12 @@ pub(super) struct Start {
     pub fetch: Option<Fetch>,
 }
 
-/// What is fetched with each term: some lines, from this element of the panels on.
+/// What is fetched with each term: some lines, from this element of the panels on, which moves by some elements a term.
 #[derive(Clone, Copy)]
 pub(super) struct Fetch {
     at: Val,
     lines: i64,
+    step: i64,
 }
 
 /// How far the loops are.
@@ -105,7 +106,7 @@ impl Sum {
         };
         let rows = along(at.rows, &self.k[level].1);
         let panel = along(at.panel, &(&inner * &Dim::from(self.pitch)));
-        let fetch = at.fetch.map(|f| Fetch { at: along(f.at, &(&inner * &Dim::from(f.lines * self.line()))), ..f });
+        let fetch = at.fetch.map(|f| Fetch { at: along(f.at, &(&inner * &Dim::from(f.step))), ..f });
         Start { rows, panel, fetch }
     }
 
@@ -241,12 +242,12 @@ impl Sum {
         let lines = (self.pitch + line - 1) / line;
         if rows == 1 {
             let ahead = AHEAD_BYTES * self.width() / self.acc.size() as i64;
-            return self.far.then(|| Fetch { at: kb.k.add_int(panel, ahead), lines });
+            return self.far.then(|| Fetch { at: kb.k.add_int(panel, ahead), lines, step: self.pitch });
         }
         let parts = kb.k.int(lines);
         let part = kb.k.bin(BinOp::Rem, tile, parts);
         let terms = kb.dim(&(&self.terms() * &Dim::from(line)));
         let skip = kb.k.mul(part, terms);
-        Some(Fetch { at: kb.k.add(next, skip), lines: 1 })
+        Some(Fetch { at: kb.k.add(next, skip), lines: 1, step: line })
     }
 }
