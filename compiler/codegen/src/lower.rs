@@ -118,6 +118,9 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// True for inputs of narrow floats on CPUs, which values between kernels are not.
+    pub fn is_narrow(&self, place: &Place) -> bool { place.dtype != self.storage(place.dtype) }
+
     /// True if an op the runtime has a routine for is to be a kernel all the same.
     pub fn stays_on_device(&self, op: &str) -> bool {
         self.target.is_gpu() && !self.options.allow_host.iter().any(|allowed| allowed == op)

@@ -158,6 +158,8 @@ pub fn matmul(l: &mut Lowering, group: &Group, op: &MatMul) -> Result<(), Compil
 fn operand(l: &mut Lowering, v: ValueId, batch: &[Dim]) -> Place {
     let shape = l.g.ty(v).shape.clone();
     let place = l.access(v);
+    // Each element is read for every panel: what is stored narrow is widened once.
+    let place = if l.is_narrow(&place) { l.whole_buffer(v) } else { place };
     let matrix = &shape[shape.len() - 2..];
     let to = [batch, matrix].concat();
     Place { view: place.view.broadcast(&shape, &to), ..place }
@@ -479,7 +481,9 @@ fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: b
     for (lanes, cycles) in vectors {
         for nv in 1..=8i64 {
             for mr in 1..=registers {
-                if mr * nv + nv * per_column > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
+                // The next element is broadcast while the last is used; with one vector a row little else can be held back.
+                let ahead = i64::from(nv == 1 && l.target.vector_bytes == 32) * 2;
+                if mr * nv + nv * per_column + ahead > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
                     continue;
                 }
                 let (m, v) = (mr as f64, nv as f64);
