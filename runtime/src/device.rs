@@ -1,5 +1,6 @@
 //! What runs a plan: memory and code of a device. The only place, with [`crate::pool`], where `unsafe` is allowed.
 
+mod amx;
 pub(crate) mod arena;
 pub mod cpu;
 pub mod cuda;

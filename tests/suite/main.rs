@@ -1,6 +1,7 @@
 //! Tests of the whole, one file per theme. What needs LLVM, Python or more models says that it is skipped.
 
 mod aarch64;
+mod amx;
 mod bad_models;
 mod cli;
 mod conformance;

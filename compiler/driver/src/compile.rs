@@ -308,12 +308,13 @@ fn write<W: Write + Seek>(
     report.weight_bytes = writer.weights_len();
     for Variant { lowered: Lowered { target, backend, plan }, image } in variants {
         let on_host = if target.is_gpu() { crossings(plan) } else { Vec::new() };
+        let needed = targets::needed(target, &plan.kernels);
         let offset = |blob: &_| offsets.find(blob).unwrap_or(u64::MAX);
         let plan = assemble::assemble(plan, image, &offset).map_err(|e| Diagnostic::error(codes::ASSEMBLE, e))?;
         let info = VariantInfo {
             target: target.name.clone(),
             arch: target.arch.clone(),
-            features: targets::runtime_features(target),
+            features: targets::runtime_features(&needed),
             backend: backend.name().into(),
         };
         report.variants.push(VariantReport {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use xlac_ir::backend::Target;
+use xlac_runtime::device::features;
 
 use crate::targets;
 
@@ -11,14 +12,14 @@ const DEFAULT_CACHES: [u64; 3] = [32 << 10, 512 << 10, 2 << 20];
 
 /// This machine as a target.
 pub fn host() -> Target {
-    let features = features();
-    let cpu = processor(&features);
-    targets::describe("cpu:native".into(), std::env::consts::ARCH, &cpu, features, caches())
+    let found = found();
+    let cpu = processor(&found);
+    targets::describe("cpu:native".into(), std::env::consts::ARCH, &cpu, found, caches())
 }
 
 /// Features this machine has, in LLVM's names, sorted.
 #[cfg(target_arch = "x86_64")]
-fn features() -> Vec<String> {
+fn found() -> Vec<String> {
     macro_rules! detect {
         ($($rust:tt => $llvm:literal),* $(,)?) => {
             [$((std::is_x86_feature_detected!($rust), $llvm)),*]
@@ -34,13 +35,16 @@ fn features() -> Vec<String> {
         "sse4.1" => "sse4.1", "sse4.2" => "sse4.2", "ssse3" => "ssse3",
     };
     let mut names: Vec<String> = known.iter().filter(|(has, _)| *has).map(|(_, name)| name.to_string()).collect();
+    // Those that the system must let this process use have one name in LLVM and the runtime.
+    let asked = targets::AMX.iter().filter(|name| features::detect(name) == Some(true));
+    names.extend(asked.map(ToString::to_string));
     names.sort();
     names
 }
 
 /// Features this machine has, in LLVM's names, sorted.
 #[cfg(target_arch = "aarch64")]
-fn features() -> Vec<String> {
+fn found() -> Vec<String> {
     macro_rules! detect {
         ($($rust:tt => $llvm:literal),* $(,)?) => {
             [$((std::arch::is_aarch64_feature_detected!($rust), $llvm)),*]
@@ -54,7 +58,7 @@ fn features() -> Vec<String> {
 
 /// No features are known of other machines.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn features() -> Vec<String> { Vec::new() }
+fn found() -> Vec<String> { Vec::new() }
 
 /// LLVM's name of the processor, from vendor, family and features; `generic` if it is none of those known.
 fn processor(features: &[String]) -> String {

@@ -6,6 +6,7 @@ use xlac_llvm::Llvm;
 use xlac_ptx::Ptx;
 use xlac_ir::backend::{Backend, Gpu, Target};
 use xlac_ir::diag::Diagnostic;
+use xlac_ir::kernel::Kernel;
 
 use crate::codes;
 use crate::machine;
@@ -59,6 +60,9 @@ pub struct Named {
 const V2: &[&str] = &["popcnt", "sse3", "sse4.1", "sse4.2", "ssse3"];
 const V3: &[&str] = &["avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt"];
 const V4: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
+/// Features that the system must let a process use.
+pub const AMX: &[&str] = &["amx-int8", "amx-tile"];
+const SAPPHIRE: &[&str] = &["avx512bf16", "avx512fp16", "avxvnni"];
 const ICE: &[&str] =
     &["avx512bitalg", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512vpopcntdq", "gfni"];
 
@@ -80,12 +84,14 @@ const fn arm(name: &'static str, features: &'static [&'static str], cache_kib: [
 /// kind that has a fused multiply-add.
 pub const NAMED: &[Named] = &[
     arm("cortex-a76", &["dotprod", "fullfp16"], [64, 512, 1024]),
+    x86("emeraldrapids", "emeraldrapids", &[V2, V3, V4, ICE, SAPPHIRE], AMX, [48, 2048, 5120]),
+    x86("graniterapids", "graniterapids", &[V2, V3, V4, ICE, SAPPHIRE], AMX, [48, 2048, 4032]),
     x86("haswell", "haswell", &[V2, V3], &[], [32, 256, 2048]),
     x86("icelake-server", "icelake-server", &[V2, V3, V4, ICE], &[], [48, 1280, 1536]),
     arm("neoverse-n1", &["dotprod", "fullfp16"], [64, 1024, 1024]),
     arm("neoverse-v1", &["bf16", "dotprod", "fullfp16", "i8mm"], [64, 1024, 1024]),
     arm("neoverse-v2", &["bf16", "dotprod", "fullfp16", "i8mm"], [64, 2048, 1024]),
-    x86("sapphirerapids", "sapphirerapids", &[V2, V3, V4, ICE], &["avx512bf16", "avx512fp16", "avxvnni"], [48, 2048, 1920]),
+    x86("sapphirerapids", "sapphirerapids", &[V2, V3, V4, ICE, SAPPHIRE], AMX, [48, 2048, 1920]),
     x86("skylake", "skylake", &[V2, V3], &[], [32, 256, 2048]),
     x86("skylake-avx512", "skylake-avx512", &[V2, V3, V4], &[], [32, 1024, 1408]),
     x86("x86-64-v2", "generic", &[V2], &[], [32, 256, 1024]),
@@ -205,6 +211,14 @@ pub fn check(target: &Target) -> Result<(), Diagnostic> {
     Err(Diagnostic::error(codes::NOT_BUILT_IN, message).help("the least that is supported is cpu:x86-64-v3"))
 }
 
+/// A target as code for it needs it: without what only matrices use, if no kernel has any. Such code runs where the system
+/// withholds their registers.
+pub fn needed(target: &Target, kernels: &[Kernel]) -> Target {
+    let matrices = kernels.iter().any(Kernel::uses_matrices);
+    let features = target.features.iter().filter(|f| matrices || !AMX.contains(&f.as_str())).cloned().collect();
+    Target { features, ..target.clone() }
+}
+
 /// Feature names as the runtime detects them; the two differ where LLVM and Rust do.
 pub fn runtime_features(target: &Target) -> Vec<String> {
     let name = |f: &String| match f.as_str() {
@@ -235,6 +249,15 @@ mod tests {
         assert_eq!(target("ptx:sm_90a").unwrap_err().code, codes::NOT_BUILT_IN);
         assert_eq!(target("ptx").unwrap(), target("ptx:sm_80").unwrap());
         assert!(target("ptx").unwrap().is_gpu());
+    }
+
+    /// Names are those of LLVM's processors that have `amx-int8`.
+    #[test]
+    fn matrices_are_for_processors_that_have_them() {
+        let with: Vec<&str> = NAMED.iter().filter(|n| target(&format!("cpu:{}", n.name)).unwrap().has("amx-int8")).map(|n| n.name).collect();
+        assert_eq!(with, ["emeraldrapids", "graniterapids", "sapphirerapids"]);
+        let none = needed(&target("cpu:sapphirerapids").unwrap(), &[]);
+        assert!(none.has("avx512fp16") && !none.has("amx-int8") && !none.has("amx-tile"));
     }
 
     #[test]

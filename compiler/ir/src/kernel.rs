@@ -16,10 +16,12 @@ use crate::dtype::DType;
 
 pub mod build;
 pub mod interp;
+pub mod matrix;
 pub mod team;
 pub mod text;
 pub mod verify;
 pub use build::KernelBuilder;
+pub use matrix::{MatrixInstr, MatrixStore};
 pub use team::{Lane, TeamInstr, TeamStmt, WARP};
 
 /// An SSA value of a kernel: index into [`Kernel::values`].
@@ -160,6 +162,8 @@ pub enum Stmt {
         /// Returned otherwise; not 0.
         code: u32,
     },
+    /// Stores a matrix.
+    MatrixStore(MatrixStore),
     /// Something the threads of a tile do together.
     Team(TeamStmt),
 }
@@ -302,6 +306,8 @@ pub enum Instr {
         /// i64 scalar: number of leading lanes to read; none means all.
         count: Option<Val>,
     },
+    /// Makes a matrix.
+    Matrix(MatrixInstr),
     /// Something the threads of a tile do together.
     Team(TeamInstr),
 }
@@ -441,8 +447,9 @@ impl Const {
 impl Instr {
     /// True for the instructions that read memory.
     pub fn is_load(&self) -> bool {
-        let matrix = matches!(self, Instr::Team(TeamInstr::LoadMatrix { .. }));
-        matrix || matches!(self, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. })
+        let team = matches!(self, Instr::Team(TeamInstr::LoadMatrix { .. }));
+        let matrix = matches!(self, Instr::Matrix(MatrixInstr::Load { .. }));
+        team || matrix || matches!(self, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. })
     }
 
     /// Values it reads.
@@ -462,6 +469,7 @@ impl Instr {
                 [*index].into_iter().chain(*count).collect()
             }
             Instr::LoadStrided { index, stride, count, .. } => [*index, *stride].into_iter().chain(*count).collect(),
+            Instr::Matrix(instr) => instr.operands(),
             Instr::Team(instr) => instr.operands(),
         }
     }

@@ -1,5 +1,6 @@
 //! Processor features by the names an artifact uses, and whether this machine has them.
 
+use super::amx;
 use crate::artifact::VariantInfo;
 
 /// How well a variant suits this machine's processor: the number of features it uses. Or why it does not.
@@ -15,17 +16,26 @@ pub(crate) fn suits(variant: &VariantInfo) -> Result<u64, String> {
     if names.is_empty() {
         return Ok(variant.features.len() as u64);
     }
-    Err(format!("the processor lacks {}", names.join(", ")))
+    let (withheld, lacking): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| amx::withheld(name));
+    let why = [("the processor lacks", lacking), ("the operating system does not let this process use", withheld)];
+    let why: Vec<String> =
+        why.iter().filter(|w| !w.1.is_empty()).map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
+    Err(why.join(", and "))
 }
 
-/// Whether this machine has the feature; `None` when the name means nothing to this runtime on this architecture.
+/// Whether code may use the feature on this machine; `None` when the name means nothing to this runtime on this architecture.
+/// The features of AMX are asked for then: the system lets a process use them from there on.
 pub fn detect(name: &str) -> Option<bool> {
+    if cfg!(target_arch = "x86_64") && amx::NAMES.contains(&name) {
+        return amx::detect(name);
+    }
     table().iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
 }
 
 /// Every feature this runtime knows on this architecture that the machine has.
 pub fn present() -> Vec<&'static str> {
-    table().iter().filter(|(_, found)| *found).map(|(name, _)| *name).collect()
+    let amx = amx::NAMES.into_iter().filter(|name| detect(name) == Some(true));
+    table().iter().filter(|(_, found)| *found).map(|(name, _)| *name).chain(amx).collect()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -100,6 +110,8 @@ mod tests {
         assert_eq!(detect("warp-drive"), None);
         #[cfg(target_arch = "x86_64")]
         assert_eq!(detect("sse2"), Some(true));
+        #[cfg(target_arch = "x86_64")]
+        assert!(detect("amx-tile").is_some() && detect("amx-int8").is_some());
         assert!(present().iter().all(|name| detect(name) == Some(true)));
     }
 }

@@ -26,6 +26,8 @@ use crate::hoist::{self, Hoisted};
 use crate::isa::Caps;
 use rep::Rep;
 
+/// Why a kernel with matrices cannot be made.
+const NO_MATRIX: &str = "Cranelift has no instructions for matrices in registers";
 /// Why a kernel made for a GPU cannot run here.
 const NO_TEAM: &str = "a processor runs a tile with one thread";
 
@@ -184,6 +186,7 @@ impl<'a> Emitter<'a> {
             Stmt::Store { buf, index, offset, value, count } => self.store(*buf, *index, *offset, *value, *count),
             // Cranelift has no such instruction.
             Stmt::Prefetch { .. } => Ok(()),
+            Stmt::MatrixStore(_) => Err(NO_MATRIX.into()),
             Stmt::For(f) => {
                 self.flush()?;
                 self.emit_for(f)
@@ -345,6 +348,7 @@ impl<'a> Emitter<'a> {
                 Ok(self.permute(&a, &b, picks))
             }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(ty, instr),
+            Instr::Matrix(_) => Err(NO_MATRIX.into()),
             Instr::Team(_) => Err(NO_TEAM.into()),
         }
     }

@@ -94,7 +94,7 @@ fn define_all(b: &Block, into: &mut HashSet<Val>) {
                 define_all(&i.then, into);
                 define_all(&i.els, into);
             }
-            Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
+            Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::MatrixStore(_) | Stmt::Check { .. } | Stmt::Team(_) => {}
         }
     }
 }

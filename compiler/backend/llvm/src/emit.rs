@@ -9,6 +9,7 @@
 mod arith;
 mod convert;
 mod dot;
+mod matrix;
 mod memory;
 
 use std::fmt::Display;
@@ -38,6 +39,8 @@ pub(crate) struct Isa {
     pub vector_bits: u32,
     /// How 8-bit products are summed.
     pub dots: dot::Dots,
+    /// Matrices fit in registers and are multiplied there.
+    pub matrices: bool,
 }
 
 impl Isa {
@@ -53,6 +56,7 @@ impl Isa {
             masked_bytes: avx512 && target.has("avx512bw"),
             vector_bits: target.vector_bytes * 8,
             dots: dot::Dots::of(target),
+            matrices: matrix::exist(target),
         }
     }
 }
@@ -104,6 +108,8 @@ struct Emitter<'a> {
     known: Vec<Option<Const>>,
     /// True for floats that cannot be NaN.
     never_nan: Vec<bool>,
+    /// True for matrices.
+    matrices: Vec<bool>,
     /// Metadata nodes by number.
     metadata: Vec<String>,
     /// Per parameter, then per scratch buffer: text appended to each access.
@@ -126,6 +132,7 @@ impl<'a> Emitter<'a> {
             vals: vec![String::new(); n],
             known: vec![None; n],
             never_nan: vec![false; n],
+            matrices: vec![false; n],
             metadata: vec![LIKELY.into()],
             access: Vec::new(),
             constant_data: Vec::new(),
@@ -214,6 +221,7 @@ impl<'a> Emitter<'a> {
                 self.prefetch(*buf, (*index, *offset));
                 Ok(())
             }
+            Stmt::MatrixStore(store) => self.matrix_store(store),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {
@@ -235,6 +243,8 @@ impl<'a> Emitter<'a> {
         for c in &f.carried {
             self.define(c.phi);
             self.define(c.result);
+            self.same_matrix(c.phi, c.init);
+            self.same_matrix(c.result, c.init);
         }
         self.counted_loop((&var, &lo, &hi, f.step), &carried, &hint, |e| e.stmts(&f.body))
     }
@@ -310,6 +320,7 @@ impl<'a> Emitter<'a> {
         }
         self.start(&join);
         for &(result, a, b) in &i.results {
+            self.same_matrix(result, a);
             let (ty, a, b) = (self.ty(result), self.val(a), self.val(b));
             let name = self.define(result);
             self.line(format!("{name} = phi {ty} [ {a}, %{} ], [ {b}, %{} ]", ends[0], ends[1]));
@@ -371,6 +382,7 @@ impl<'a> Emitter<'a> {
                 self.load_strided(buf, (index, offset), stride, t.lanes, count)
             }
             Instr::Gather { buf, index, offset, count } => self.gather(buf, (index, offset), t.lanes, count),
+            Instr::Matrix(ref instr) => self.matrix(v, instr)?,
             Instr::Team(_) => return Err(NO_TEAM.into()),
         };
         self.vals[v.0 as usize] = text;
@@ -382,6 +394,9 @@ impl<'a> Emitter<'a> {
 
     /// Type text of a value.
     fn ty(&self, v: Val) -> String {
+        if self.matrices[v.0 as usize] {
+            return matrix::TYPE.into();
+        }
         let t = self.kernel.ty(v);
         vector(elem(t.dtype), t.lanes)
     }

@@ -296,6 +296,7 @@ impl Emitter<'_> {
             }
             // Kernels for GPUs copy ahead instead.
             Stmt::Prefetch { .. } => Ok(()),
+            Stmt::MatrixStore(_) => Err(arith::NO_MATRIX.into()),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {

@@ -7,7 +7,7 @@
 //! the panel are loaded and multiplied with `mr` broadcast elements of the first operand. Since every accumulator takes its
 //! terms in order with one fused multiply-add each, `exact` and `fast` share it.
 //!
-//! Products of 8-bit integers take four terms a step: see `quads`.
+//! Products of 8-bit integers take four terms a step: see `quads`; where registers hold matrices, sixty-four: see `matrices`.
 //!
 //! Limit: one vector multiply-add per cycle and accumulator vector; panels come from the second-level cache at
 //! `4 * nr` bytes per `mr * nr` multiply-adds.
@@ -15,11 +15,13 @@
 //! All this is for CPUs; on GPUs the common form is computed by the kernels of `gpu`.
 
 mod gpu;
+mod matrices;
 mod micro;
 mod padding;
 mod panels;
 mod quads;
 mod sum;
+mod tile;
 mod transposed;
 pub mod winograd;
 
@@ -44,8 +46,10 @@ use crate::memory::{hint, hint_of_one};
 use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;
 use crate::view::{Layout, View, coalesce};
+use matrices::Matrices;
 use panels::pack_second;
 use quads::{Extra, Quads};
+use tile::{choose_tile, row_count, row_heights, rows_meet, unroll};
 
 /// Bytes of the first operand a tile may walk, so that they stay in the second-level cache with a panel.
 const A_BLOCK_BYTES: i64 = 256 << 10;
@@ -319,7 +323,14 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let meet = rows_meet(&row_access[0], &k, c.a.dtype);
     let steps = Dim::product(k.iter().map(|k| &k.0));
     let extra = quads.as_ref().map_or(Extra::default(), Quads::registers);
-    let tile = choose_tile(l, rows.last().expect("at least one"), &cols, &steps, c.acc, meet, extra);
+    let row = rows.last().expect("at least one");
+    let (time, tile) = choose_tile(l, row, &cols, &steps, c.acc, meet, extra);
+    let terms = quads.as_ref().and_then(|q| q.terms(&k));
+    let by_matrices = terms.and_then(|terms| Matrices::of(l.target, row, &cols, &k, terms, meet));
+    let (tile, mut matrices) = match by_matrices {
+        Some((less, tile, matrices)) if less < time => (tile, Some(matrices)),
+        _ => (tile, None),
+    };
 
     let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc, quads.is_some());
     let mut kb = Kb::new(&name);
@@ -335,7 +346,10 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         leaves.insert(*v, Leaf::Buffer { buf, strides, dtype: l.g.ty(*v).dtype });
     }
     let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
-    let spill = (work > INLINE_EPILOGUE && tile.mr > 1)
+    if let Some(matrices) = matrices.as_mut().filter(|m| m.copies()) {
+        matrices.edge = Some(kb.scratch("edge", c.a.dtype, &Dim::from(Matrices::edge_len())));
+    }
+    let spill = (matrices.is_some() || work > INLINE_EPILOGUE && tile.mr > 1)
         .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
     let long = hint(&k_total) >= CHAIN && c.acc.is_float() && !l.exact();
     let far = hint(&(&cols * &k_total)) * c.acc.size() as i64 >= l.target.cache_bytes[1] as i64;
@@ -351,7 +365,9 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         cols,
         a_batch: a_of(Role::Batch),
         a_rows: row_access[0].clone(),
-        sum: sum::Sum { from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k, extra), k, pitch: panels.k, totals, far, quads },
+        sum: sum::Sum {
+            from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k, extra), k, pitch: panels.k, totals, far, quads, matrices,
+        },
         panels,
         dtype,
         tile,
@@ -365,26 +381,15 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     let flops = &macs * &Dim::from(2i64);
     let traffic = &(&elements * &Dim::from(4 * (exits.len() + read.len()))) + &operand_bytes(&e, &k_total);
     // About 16 multiply-adds a nanosecond for every 16 bytes of vector.
-    let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4 * if e.sum.quads.is_some() { 2 } else { 1 };
+    let faster = match (&e.sum.matrices, &e.sum.quads) {
+        (Some(_), _) => 8,
+        (None, Some(_)) => 2,
+        (None, None) => 1,
+    };
+    let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4 * faster;
     let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
-}
-
-/// Terms of the sum computed in one step of the innermost loop: of a few channels all, so that none are left over.
-fn unroll(l: &Lowering, tile: Tile, k: &[(Dim, Dim)], extra: Extra) -> u32 {
-    // Of two terms at once, both panels and two broadcast elements are in registers next to the accumulators; a tile that
-    // leaves no room for them would keep its accumulators in memory.
-    let registers = tile.mr * tile.nv + 2 * tile.nv + 2 + extra.fixed + extra.column * tile.nv;
-    let most = match l.target.vector_bytes {
-        ..=16 => 8,
-        _ if registers <= l.target.vector_registers => 2,
-        _ => return 1,
-    };
-    match k.last().and_then(|k| k.0.as_const()) {
-        Some(n @ 1..=4) => n as u32,
-        _ => most,
-    }
 }
 
 /// Operands of an epilogue: constants, and values with their places. Results and operands of a part of the outputs are cut
@@ -430,84 +435,4 @@ fn merge_k(k: &[(Dim, Dim)]) -> Vec<(Dim, Dim)> {
         out.push((Dim::ONE, Dim::ZERO));
     }
     out
-}
-
-/// How many row tiles of `mr` rows an axis of `n` takes, and how many of a row less. There are none of the latter unless whole
-/// tiles would compute more than a fiftieth twice: they are a second piece of code.
-fn row_heights(n: i64, mr: i64) -> (i64, i64) {
-    let tiles = (n + mr - 1) / mr;
-    let twice = tiles * mr - n;
-    let short = if mr > 1 && twice * 50 > n && twice <= tiles { twice } else { 0 };
-    (tiles - short, short)
-}
-
-/// How many rows to expect, and whether the last tile is known with them: batches are mostly of one.
-fn row_count(row: &Dim) -> (i64, bool) {
-    let single = row.eval(&|_| Some(1)).unwrap_or(1);
-    match row.as_const() {
-        Some(n) => (n.max(1), true),
-        None if single >= 64 => (single, true),
-        None => (64, false),
-    }
-}
-
-/// True if the rows of a tile share one or two sets of the first-level cache.
-fn rows_meet(strides: &[Dim], k: &[(Dim, Dim)], dtype: DType) -> bool {
-    let way = MEETING_BYTES / dtype.size() as i64;
-    let along = k.last().is_some_and(|k| k.1.is(1));
-    along && strides.last().and_then(Dim::as_const).is_some_and(|s| s > 0 && s % way == 0)
-}
-
-/// The register tile of least estimated time for a sum of `k` steps. `meet`: its rows share one or two sets of the
-/// first-level cache.
-fn choose_tile(l: &Lowering, row: &Dim, cols: &Dim, k: &Dim, acc: DType, meet: bool, extra: Extra) -> Tile {
-    let full = l.target.lanes(acc);
-    let n = cols.as_const().unwrap_or(1024).max(1);
-    let (rows, last) = row_count(row);
-    let k = k.as_const().unwrap_or(256).max(1) as f64;
-    // Narrow results do not fill a vector.
-    let lanes = if n < i64::from(full) { (n as u32).next_power_of_two() } else { full };
-    // Two multiply-adds a cycle; counted as one where vectors are so wide that loads keep up with it.
-    let mut vectors = vec![(lanes, if l.target.vector_bytes >= 64 { 1.0 } else { 0.5 })];
-    if lanes == full && l.target.halves_are_twice_as_fast() {
-        vectors.push((full / 2, 0.5));
-    }
-    // One register each for a broadcast element and for the panel's vectors in flight.
-    // Cranelift's multiply-add overwrites a factor and its allocator wants some room besides.
-    let room = if l.target.vector_bytes <= 16 { 4 } else { 1 };
-    let registers = i64::from(l.target.vector_registers) - room - i64::from(extra.fixed);
-    let per_column = 1 + i64::from(extra.column);
-    let mut best = (f64::INFINITY, Tile { mr: 1, nv: 1, lanes });
-    for (lanes, cycles) in vectors {
-        for nv in 1..=8i64 {
-            for mr in 1..=registers {
-                // The next element is broadcast while the last is used; with one vector a row little else can be held back.
-                let ahead = i64::from(nv == 1 && l.target.vector_bytes == 32) * 2;
-                if mr * nv + nv * per_column + ahead > registers || mr > rows || (nv > 1 && (nv - 1) * i64::from(lanes) >= n) {
-                    continue;
-                }
-                let (m, v) = (mr as f64, nv as f64);
-                let (tall, short) = match row.as_const() {
-                    Some(n) => row_heights(n, mr),
-                    None => ((rows + mr - 1) / mr, 0),
-                };
-                // All are short: found with a row less.
-                if tall == 0 {
-                    continue;
-                }
-                let tall = if last { tall as f64 } else { (rows as f64 + (m - 1.0) / 2.0) / m };
-                let panels = ((n + nv * i64::from(lanes) - 1) / (nv * i64::from(lanes))) as f64;
-                // Multiply-adds, loads at two a cycle, and the latency of a dependent chain; whole vectors come from
-                // further away than elements, which share their cache lines.
-                let missed = |m: f64| if meet && m >= WAYS { m } else { 0.0 };
-                let step = |m: f64| (m * v * cycles).max((m + v) * 0.6).max(4.0) + 0.2 * m + 0.35 * v + missed(m);
-                let each = |m: f64| step(m) * k + 20.0 + 2.0 * m * v;
-                let time = panels * (tall * each(m) + short as f64 * each(m - 1.0));
-                if time < best.0 {
-                    best = (time, Tile { mr: mr as u32, nv: nv as u32, lanes });
-                }
-            }
-        }
-    }
-    best.1
 }

@@ -4,7 +4,7 @@
 use xlac_ir::backend::Target;
 use xlac_ir::tensor::Tensor;
 
-use crate::harness::{Graph, Outcome, SIZES, compare, inputs, target, targets};
+use crate::harness::{Graph, Outcome, SIGNS, SIZES, byte_products, compare, extreme, inputs, target, targets};
 
 /// Machines that differ in what they have for sums of 8-bit products.
 fn machines() -> Vec<Target> {
@@ -18,15 +18,6 @@ fn machines() -> Vec<Target> {
     all.push(with(&["dotprod"], "aarch64", 16));
     all.push(with(&["dotprod", "i8mm"], "aarch64", 16));
     all
-}
-
-/// Inputs whose elements are often at an end of the range: four such products in a row saturate 16 bits.
-fn extreme(t: Tensor) -> Tensor {
-    let bytes: Vec<u8> = t.data.iter().zip(0..).map(|(&x, i)| match i / 4 % 3 {
-        0 => [128, 127, 255][i / 12 % 3],
-        _ => x,
-    }).collect();
-    Tensor::new(t.dtype, t.shape.clone(), bytes.into()).expect("as many bytes")
 }
 
 /// Compares on all machines; insists that all of them but GPUs take four terms a step if `quads`.
@@ -45,8 +36,6 @@ fn check(text: &str, quads: bool) {
     }
 }
 
-const SIGNS: [(&str, &str); 4] = [("u8", "i8"), ("i8", "u8"), ("i8", "i8"), ("u8", "u8")];
-
 #[test]
 fn products_of_every_length() {
     for (a, b) in SIGNS {
@@ -62,7 +51,7 @@ fn products_of_every_length() {
 
 #[test]
 fn products_of_every_shape() {
-    for (x, w, tb, y) in [
+    for shapes in [
         ("1, 40", "40, 100", false, "1, 100"),
         ("35, 9", "65, 9", true, "35, 65"),
         ("N, 8", "8, 7", false, "N, 7"),
@@ -71,19 +60,7 @@ fn products_of_every_shape() {
         ("M, 5, 11", "M, 11, 19", false, "M, 5, 19"),
         ("N, 14", "33, 14", true, "N, 33"),
     ] {
-        for (a, b) in SIGNS {
-            for constant in [true, false] {
-                if constant && w.contains('M') {
-                    continue;
-                }
-                let mut g = Graph::new();
-                g.input("x", &format!("{a}[{x}]"));
-                let ty = format!("{b}[{w}]");
-                if constant { g.weight("w", &ty) } else { g.input("w", &ty) }
-                g.line(&format!("%y = matmul %x, %w {{trans_a = false, trans_b = {tb}, out = i32}} : i32[{y}]"));
-                check(&g.finish("%y"), true);
-            }
-        }
+        byte_products(shapes).iter().for_each(|text| check(text, true));
     }
 }
 

@@ -6,6 +6,7 @@ mod gpu_contract;
 mod harness;
 mod indexing;
 mod layers;
+mod matrices;
 mod recurrent;
 mod sim;
 mod teams;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::*;
 
+mod matrix;
+
 /// A loop whose body is being built.
 pub struct OpenFor {
     bounds: (Val, Val, i64),
@@ -116,10 +118,11 @@ impl KernelBuilder {
         Val(self.kernel.values.len() as u32 - 1)
     }
 
-    /// Emits an instruction, reusing an equal one that is in scope. Loads are never shared.
+    /// Emits an instruction, reusing an equal one that is in scope. Loads are never shared, and neither are matrices of zeros:
+    /// each is the start of a sum of its own, and registers of matrices cannot be copied.
     pub fn emit(&mut self, instr: Instr, ty: VType) -> Val {
-        let memory = matches!(instr, Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. });
-        let pure = !memory && !matches!(instr, Instr::Team(ref t) if *t != TeamInstr::Thread);
+        let own = instr.is_load() || matches!(instr, Instr::Matrix(MatrixInstr::Zero { .. }));
+        let pure = !own && !matches!(instr, Instr::Team(ref t) if *t != TeamInstr::Thread);
         if pure {
             let key = (instr.clone(), ty);
             if let Some(&v) = self.memo.iter().rev().find_map(|m| m.get(&key)) {

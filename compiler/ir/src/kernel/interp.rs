@@ -199,6 +199,7 @@ impl Machine<'_> {
                 _ => Ok(()),
             },
             Stmt::Prefetch { .. } => Ok(()),
+            Stmt::MatrixStore(store) => self.matrix_store(store),
             Stmt::For(_) | Stmt::If(_) | Stmt::Team(_) => unreachable!("the threads make these together"),
         }
     }
@@ -307,6 +308,7 @@ impl Machine<'_> {
                 let both = [self.lanes(a), self.lanes(b)].concat();
                 picks.iter().map(|&p| both[p as usize]).collect()
             }
+            Instr::Matrix(ref instr) => self.matrix(ty, instr)?,
             Instr::Team(_) => vec![Const::i64(self.now as i64)],
             Instr::Load { buf, index, offset, count } => {
                 let first = i128::from(self.int(index)) + i128::from(offset);
@@ -409,6 +411,7 @@ impl Machine<'_> {
 /// What a wrongly typed kernel would die of.
 const VERIFIED: &str = "the verifier admits operations on types that have them";
 
+mod matrix;
 mod team;
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use std::fmt;
 use super::*;
 use crate::lex::{ParseError, name};
 
+mod matrix;
 mod number;
 mod parse;
 mod renumber;
@@ -131,6 +132,7 @@ impl Printer<'_> {
                 let place = self.place(*buf, *index, *offset, None);
                 self.line(&format!("prefetch {place}"));
             }
+            Stmt::MatrixStore(store) => self.matrix_store(store),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => self.line(&format!("check {}, code {code}", val(*cond))),
@@ -218,6 +220,7 @@ impl Printer<'_> {
             Instr::LoadStrided { buf, index, offset, stride, count } => {
                 format!("load {}{}", self.place(buf, index, offset, Some(stride)), counted(count))
             }
+            Instr::Matrix(ref instr) => self.matrix_instr(instr),
             Instr::Team(ref instr) => self.team_instr(instr),
             Instr::Gather { buf, index, offset, count } => {
                 format!("gather {}{}", self.place(buf, index, offset, None), counted(count))

@@ -22,6 +22,8 @@
 //! - K18: a tile has at least one thread; what a team does, and shared scratch, needs more than one, a multiple of a
 //!   warp's. Shared scratch has a constant length. Operands are those [`super::team`] describes.
 //! - K19: a `dot4` adds to i32 lanes, which are its result's; its factors are 8-bit integers, four for each lane.
+//! - K20: matrices are what [`super::matrix`] describes, made and used by its instructions, carried by loops and given by
+//!   branches with their rows; factors are 8-bit, sums i32, and their shapes fit. They need one thread a tile.
 
 use std::collections::HashSet;
 
@@ -41,7 +43,7 @@ pub struct KernelError {
 /// Checks a kernel; gives everything that is wrong with it.
 pub fn verify(kernel: &Kernel) -> Result<(), Vec<KernelError>> {
     let count = kernel.values.len();
-    let mut v = Verifier { kernel, errors: Vec::new(), defined: vec![false; count], visible: vec![false; count] };
+    let mut v = Verifier { kernel, errors: Vec::new(), defined: vec![false; count], visible: vec![false; count], matrices: vec![None; count] };
     v.header();
     v.values();
     // Types are looked up from here on, so that every reference must be one into the tables.
@@ -59,6 +61,8 @@ struct Verifier<'a> {
     defined: Vec<bool>,
     /// Values that may be used here.
     visible: Vec<bool>,
+    /// Rows of the values that are matrices.
+    matrices: Vec<Option<u32>>,
 }
 
 const I64: VType = VType { dtype: DType::I64, lanes: 1 };
@@ -148,6 +152,7 @@ impl Verifier<'_> {
                 self.require(found, "K3", || format!("{buf:?} does not exist"));
                 self.expect(*index, I64, "K12", "an index");
             }
+            Stmt::MatrixStore(store) => self.matrix_store(store),
             Stmt::For(f) => self.for_loop(f),
             Stmt::If(i) => self.branch(i),
             Stmt::Check { cond, code } => {
@@ -175,8 +180,15 @@ impl Verifier<'_> {
         self.visible[i] = true;
     }
 
-    /// The type of a value that is used here.
+    /// The type of a value that is used here as a vector.
     fn used(&mut self, v: Val) -> Option<VType> {
+        let ty = self.used_any(v)?;
+        self.require(self.rows_of(v).is_none(), "K20", || format!("%{}, a matrix, is used as a vector", v.0));
+        Some(ty)
+    }
+
+    /// The type of a value that is used here.
+    fn used_any(&mut self, v: Val) -> Option<VType> {
         let ty = self.type_of(v, "K2")?;
         let i = v.0 as usize;
         self.require(self.visible[i], "K2", || format!("%{i} is used where it is not defined"));
@@ -225,17 +237,18 @@ impl Verifier<'_> {
         self.require(f.step > 0, "K14", || format!("a loop has step {}", f.step));
         self.require(f.hint != LoopHint::Unroll(0), "K14", || "a loop is unrolled 0 times".into());
         for c in &f.carried {
-            self.used(c.init);
+            self.used_any(c.init);
         }
         let outside = self.visible.clone();
         self.define(f.var);
         self.expect(f.var, I64, "K14", "a loop's counter");
         for c in &f.carried {
             self.define(c.phi);
+            self.same_matrix(c.phi, c.init);
         }
         self.block(&f.body, |v| {
             for c in &f.carried {
-                v.used(c.next);
+                v.used_any(c.next);
             }
         });
         self.visible = outside;
@@ -243,17 +256,23 @@ impl Verifier<'_> {
             self.define(c.result);
             let same = self.same_type(&[c.init, c.phi, c.next, c.result]);
             self.require(same, "K14", || format!("what %{} carries changes its type", c.phi.0));
+            let same = self.rows_of(c.init) == self.rows_of(c.next);
+            self.require(same, "K20", || format!("what %{} carries is not always the same kind of matrix", c.phi.0));
+            self.same_matrix(c.result, c.init);
         }
     }
 
     fn branch(&mut self, i: &If) {
         self.expect(i.cond, BOOL, "K15", "a branch's condition");
-        self.block(&i.then, |v| i.results.iter().for_each(|r| _ = v.used(r.1)));
-        self.block(&i.els, |v| i.results.iter().for_each(|r| _ = v.used(r.2)));
+        self.block(&i.then, |v| i.results.iter().for_each(|r| _ = v.used_any(r.1)));
+        self.block(&i.els, |v| i.results.iter().for_each(|r| _ = v.used_any(r.2)));
         for &(result, then, els) in &i.results {
             self.define(result);
             let same = self.same_type(&[result, then, els]);
             self.require(same, "K15", || format!("%{} has not the type of both its values", result.0));
+            let same = self.rows_of(then) == self.rows_of(els);
+            self.require(same, "K20", || format!("%{} is not always the same kind of matrix", result.0));
+            self.same_matrix(result, then);
         }
     }
 
@@ -324,6 +343,7 @@ impl Verifier<'_> {
                 self.shuffle(id, ty, instr);
             }
             Instr::Load { .. } | Instr::LoadStrided { .. } | Instr::Gather { .. } => self.load(v, ty, instr),
+            Instr::Matrix(ref instr) => self.matrix_instr(v, ty, instr),
             Instr::Team(ref instr) => self.team_instr(id, ty, instr),
         }
     }
@@ -445,6 +465,8 @@ impl Verifier<'_> {
 fn one(dtype: DType) -> Const {
     Const::number(dtype, 1.0)
 }
+
+mod matrix;
 
 #[cfg(test)]
 mod tests;

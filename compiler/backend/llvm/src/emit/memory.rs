@@ -192,7 +192,7 @@ impl Emitter<'_> {
     }
 
     /// Pointer to an element.
-    fn address(&mut self, buf: Buf, (index, offset): Place) -> String {
+    pub(super) fn address(&mut self, buf: Buf, (index, offset): Place) -> String {
         let dtype = self.kernel.buf_dtype(buf);
         let base = self.base(buf);
         if let Some(i) = self.known_int(index) {
@@ -209,7 +209,7 @@ impl Emitter<'_> {
     }
 
     /// Text appended to an access to `buf`: which others cannot overlap it.
-    fn scopes(&self, buf: Buf) -> String { self.access[self.position(buf)].clone() }
+    pub(super) fn scopes(&self, buf: Buf) -> String { self.access[self.position(buf)].clone() }
 
     /// Text appended to a plain load from `buf`.
     fn load_marks(&self, buf: Buf) -> String {

@@ -4,6 +4,7 @@ mod code;
 mod control;
 mod dot;
 mod gemm;
+mod matrix;
 mod memory;
 mod ops;
 mod support;

@@ -6,6 +6,9 @@ use xlac_ir::scalar;
 /// Why a kernel made for a processor cannot run here.
 const NO_DOT: &str = "sums of 8-bit products are for processors; a team multiplies matrices of them";
 
+/// The same of matrices in the registers of one thread.
+pub(super) const NO_MATRIX: &str = "matrices in registers are for processors; a team multiplies fragments of them";
+
 impl Emitter<'_> {
     /// Writes one instruction.
     pub(super) fn instr(&mut self, v: Val, instr: &Instr) -> Result<(), String> {
@@ -52,6 +55,7 @@ impl Emitter<'_> {
                 self.load_strided(v, buf, (index, offset), stride, count);
             }
             Instr::Gather { buf, index, offset, count } => self.gather(v, buf, (index, offset), count),
+            Instr::Matrix(_) => return Err(NO_MATRIX.into()),
             Instr::Team(ref instr) => self.team_instr(v, instr)?,
         }
         Ok(())

@@ -3,6 +3,9 @@
 use super::sum::{CACHE_LINE, Start};
 use super::*;
 
+/// Height of row tiles for rows that are too few for matrices.
+const FEW_ROWS: u32 = 4;
+
 /// A panel: its batch, its number, and where its part of the operands begins.
 pub(super) struct Spot {
     pub batch: Vec<Val>,
@@ -69,17 +72,19 @@ impl Emitter<'_> {
     fn chunks(&self, row_tiles: &Dim, panels: &Dim, k: &Dim) -> (i64, i64) {
         let hint = |d: &Dim| hint_of_one(d, self.sole.as_ref());
         let (t, p, k) = (hint(row_tiles).max(1), hint(panels).max(1), hint(k).max(1));
+        // Matrices multiply faster, and their elements are as narrow as they were.
+        let (size, least) = if self.sum.matrices.is_some() { (1, 8 * TILE_MACS) } else { (4, TILE_MACS) };
         let mr = i64::from(self.tile.mr);
         // Window positions share most of what they read.
         let reuse = if self.sum.k.len() > 1 { hint(&self.sum.k[0].0).max(1) } else { 1 };
-        let per_tile = (mr * k * 4 / reuse).max(1);
+        let per_tile = (mr * k * size / reuse).max(1);
         let mut rows = (A_BLOCK_BYTES / per_tile).clamp(1, t);
         let macs = |rows: i64, panels: i64| rows * mr * panels * self.tile.nr() * k;
-        let mut cols = (TILE_MACS / macs(rows, 1).max(1)).clamp(1, p);
+        let mut cols = (least / macs(rows, 1).max(1)).clamp(1, p);
         // Enough tiles for the pool, as long as they are worth their dispatch.
         let batch = hint(&Dim::product(&self.batch)).max(1);
         let tiles = |rows: i64, cols: i64| batch * ((t + rows - 1) / rows) * ((p + cols - 1) / cols);
-        while tiles(rows, cols) < 8 && macs(rows, cols) > TILE_MACS / 8 && rows.max(cols) > 1 {
+        while tiles(rows, cols) < 8 && macs(rows, cols) > least / 8 && rows.max(cols) > 1 {
             if cols > 1 { cols = (cols + 1) / 2 } else { rows = (rows + 1) / 2 }
         }
         (rows, cols)
@@ -95,6 +100,7 @@ impl Emitter<'_> {
         let row = kb.k.mul_int(t, mr);
         let spot = RowSpot { outer, row, tile };
         match self.rows.last().expect("a row axis").as_const() {
+            Some(n) if n >= mr && self.sum.matrices.is_some() => self.block_rows(kb, &Dim::from(n), &spot, visit),
             Some(n) if n >= mr => self.known_rows(kb, n, t, spot, visit),
             _ => self.unknown_rows(kb, t, spot, visit),
         }
@@ -122,19 +128,47 @@ impl Emitter<'_> {
         kb.k.end_if(branch, &[]);
     }
 
+    /// Visits a block of an axis of `n` rows, at least one block's. The last overlaps the one before it, with half the height
+    /// where that is enough.
+    fn block_rows(&self, kb: &mut Kb, n: &Dim, spot: &RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
+        let mr = self.tile.mr;
+        let half = mr / 2;
+        let rest = n.as_const().map(|n| n % i64::from(mr));
+        let low = self.sum.matrices.as_ref().is_some_and(|m| m.take(half)) && rest.is_none_or(|r| (1..=i64::from(half)).contains(&r));
+        let n = kb.dim(n);
+        let limit = kb.k.add_int(n, -i64::from(mr));
+        let row = kb.min(spot.row, limit);
+        if !low {
+            return visit(kb, mr, &spot.at_row(row));
+        }
+        let left = kb.k.sub(n, spot.row);
+        let few = kb.k.int(i64::from(half));
+        let is_low = kb.k.cmp(Pred::Le, left, few);
+        let mut branch = kb.k.begin_if(is_low);
+        let last = kb.k.add_int(n, -i64::from(half));
+        visit(kb, half, &spot.at_row(last));
+        kb.k.begin_else(&mut branch, &[]);
+        visit(kb, mr, &spot.at_row(row));
+        kb.k.end_if(branch, &[]);
+    }
+
     /// Visits row tile `t` of an axis whose size is known when the model runs. If it has fewer rows than a tile, tiles of half
     /// the height are visited, and of even fewer each row alone.
     fn unknown_rows(&self, kb: &mut Kb, t: Val, spot: RowSpot, visit: &dyn Fn(&mut Kb, u32, &RowSpot)) {
         let n = kb.dim(self.rows.last().expect("a row axis"));
         let mr = self.tile.mr;
         let half = Some(mr.div_ceil(2)).filter(|&half| 1 < half && half < mr);
+        // What matrices leave is summed without them.
+        let few = self.sum.matrices.as_ref().map(|_| FEW_ROWS);
         let mut open = Vec::new();
-        for height in [Some(mr), half].into_iter().flatten() {
+        for height in [Some(mr), half, few].into_iter().flatten() {
             let limit = kb.k.add_int(n, -i64::from(height));
             let zero = kb.k.int(0);
             let enough = kb.k.cmp(Pred::Ge, limit, zero);
             let mut branch = kb.k.begin_if(enough);
-            if height == mr {
+            if height == mr && self.sum.matrices.is_some() {
+                self.block_rows(kb, self.rows.last().expect("a row axis"), &spot, visit);
+            } else if height == mr {
                 self.enough_rows(kb, (n, limit), t, &spot, visit);
             } else {
                 self.each_row(kb, &spot, (n, height, limit), visit);
@@ -199,6 +233,9 @@ impl Emitter<'_> {
 
     /// A register tile from its first term to its epilogue.
     fn micro(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
+        if let Some(matrices) = self.sum.matrices.as_ref().filter(|m| m.take(mr)) {
+            return self.micro_by_matrices(kb, matrices, mr, rows, at);
+        }
         self.fetch_epilogue(kb, mr, rows, at);
         let (first, each) = self.a_rows(kb, mr, rows, at.a);
         let panel = kb.dim(&self.panels.panel);
@@ -206,6 +243,18 @@ impl Emitter<'_> {
         let fetch = self.sum.fetch(kb, (at.b, next_panel), mr, rows.tile);
         let accs = self.sum.emit(kb, Start { rows: first, panel: at.b, fetch }, &each);
         self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &accs);
+    }
+
+    /// [`Emitter::micro`] of a block that is summed by matrices. Its results are too many to be fetched one after the other.
+    fn micro_by_matrices(&self, kb: &mut Kb, matrices: &Matrices, mr: u32, rows: &RowSpot, at: &Spot) {
+        let (first, _) = self.a_rows(kb, 1, rows, at.a);
+        let stride = kb.dim(self.a_rows.last().unwrap_or(&Dim::ZERO));
+        let panel = kb.dim(&self.panels.panel);
+        let next_panel = kb.k.add(at.b, panel);
+        let fetch = self.sum.fetch(kb, (at.b, next_panel), mr, rows.tile);
+        let spill = self.spill.expect("sums of matrices go to scratch memory");
+        self.sum.emit_matrices(kb, matrices, Start { rows: first, panel: at.b, fetch }, (mr, stride), spill);
+        self.epilogue(kb, mr, &at.batch, &rows.outer, rows.row, at.panel, &[]);
     }
 
     /// Fetches what the epilogue of a register tile will read and write, while its sums are made.
@@ -254,6 +303,7 @@ impl Emitter<'_> {
         kb.k.end_if(open, &[]);
     }
 
+    /// Finishes a tile whose sums are `accs`, or in scratch memory already if there are none.
     #[allow(clippy::too_many_arguments)]
     fn finish_tile(&self, kb: &mut Kb, mr: u32, batch: &[Val], outer: &[Val], row: Val, col: Val, accs: &[Val], left: Option<Val>) {
         let (nv, lanes) = (self.tile.nv as usize, self.tile.lanes);

@@ -60,6 +60,12 @@ impl Quads {
         if self.flipped { Extra { fixed: native.fixed + 1, column: native.column + 1 } } else { native }
     }
 
+    /// Terms along the innermost axis of [`Quads::steps`], if they are known.
+    pub fn terms(&self, steps: &[(Dim, Dim)]) -> Option<i64> {
+        let whole = steps.last().and_then(|k| k.0.as_const())?;
+        Some(if self.rest == 0 { 4 * whole } else { 4 * self.whole + i64::from(self.rest) })
+    }
+
     /// The sum's axes with steps instead of terms along the innermost.
     pub fn steps(&self, k: &[(Dim, Dim)]) -> Vec<(Dim, Dim)> {
         let (_, outer) = k.split_last().expect("a sum has an axis");

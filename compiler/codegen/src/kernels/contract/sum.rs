@@ -34,6 +34,8 @@ pub(super) struct Sum {
     pub far: bool,
     /// How a step takes four terms, if it does.
     pub quads: Option<Quads>,
+    /// How high blocks of rows are summed, if it is by matrices.
+    pub matrices: Option<Matrices>,
 }
 
 /// First elements of what a sum reads.
@@ -205,9 +207,7 @@ impl Sum {
     /// One term: `nv` vectors of the panel times every row's element.
     fn term(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)], accs: &[Val]) -> Vec<Val> {
         let lanes = self.tile.lanes;
-        if let Some(fetch) = at.fetch {
-            (0..fetch.lines).for_each(|i| kb.k.prefetch(self.panels, fetch.at, i * self.line()));
-        }
+        self.bring(kb, at, 1);
         if let Some(quads) = &self.quads {
             return self.four_terms(kb, quads, at, rows, accs, 4);
         }
@@ -229,6 +229,13 @@ impl Sum {
             }
         }
         next
+    }
+
+    /// Fetches what is to be fetched with some terms.
+    pub(super) fn bring(&self, kb: &mut Kb, at: Start, terms: i64) {
+        if let Some(fetch) = at.fetch {
+            (0..terms * fetch.lines).for_each(|i| kb.k.prefetch(self.panels, fetch.at, i * self.line()));
+        }
     }
 
     /// What a row tile of `rows` rows, number `tile` of its task, fetches while it walks a panel. The first few tiles fetch

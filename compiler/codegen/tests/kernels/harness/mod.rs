@@ -349,6 +349,33 @@ pub fn inputs(program: &Program, sizes: &[(&str, i64)], seed: u64) -> Vec<Tensor
     random::inputs(program, &sizes, seed).expect("every symbol has a size")
 }
 
+/// Pairs of types whose products are sums of bytes.
+pub const SIGNS: [(&str, &str); 4] = [("u8", "i8"), ("i8", "u8"), ("i8", "i8"), ("u8", "u8")];
+
+/// Products of bytes of these shapes, of every pair of signs, with a constant second operand where its shape is known and
+/// with a computed one.
+pub fn byte_products((x, w, trans_b, y): (&str, &str, bool, &str)) -> Vec<String> {
+    let kinds: &[bool] = if w.contains('M') { &[false] } else { &[true, false] };
+    let text = |(a, b): (&str, &str), constant: bool| {
+        let mut g = Graph::new();
+        g.input("x", &format!("{a}[{x}]"));
+        let ty = format!("{b}[{w}]");
+        if constant { g.weight("w", &ty) } else { g.input("w", &ty) }
+        g.line(&format!("%y = matmul %x, %w {{trans_a = false, trans_b = {trans_b}, out = i32}} : i32[{y}]"));
+        g.finish("%y")
+    };
+    SIGNS.into_iter().flat_map(|signs| kinds.iter().map(move |&constant| text(signs, constant))).collect()
+}
+
+/// Inputs whose elements are often at an end of the range: four such products in a row saturate 16 bits.
+pub fn extreme(t: Tensor) -> Tensor {
+    let bytes: Vec<u8> = t.data.iter().zip(0..).map(|(&x, i)| match i / 4 % 3 {
+        0 => [128, 127, 255][i / 12 % 3],
+        _ => x,
+    }).collect();
+    Tensor::new(t.dtype, t.shape.clone(), bytes.into()).expect("as many bytes")
+}
+
 /// Compares a program in text form on all targets, with random inputs changed by `edit`. Panics if it differs.
 pub fn check_with(text: &str, sizes: &[(&str, i64)], edit: impl Fn(usize, Tensor) -> Tensor) {
     expect(text, sizes, edit, |o| matches!(o, Outcome::Same));

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::*;
 use crate::lex::Tokens;
 
+mod matrix;
+
 /// Reads one kernel.
 pub fn parse(text: &str) -> Result<Kernel, ParseError> {
     let mut kernels = parse_all(text)?;
@@ -181,6 +183,9 @@ impl Parser<'_> {
             let (buf, index, offset) = self.place_without_stride()?;
             return Ok(Stmt::Prefetch { buf, index, offset });
         }
+        if self.t.eat_word("matrix_store") {
+            return Ok(Stmt::MatrixStore(self.matrix_store()?));
+        }
         if self.t.eat_word("for") {
             return self.for_loop();
         }
@@ -267,6 +272,9 @@ impl Parser<'_> {
         if let Some(instr) = self.team_instr(mnemonic)? {
             return Ok(Instr::Team(instr));
         }
+        if let Some(instr) = self.matrix_instr(mnemonic)? {
+            return Ok(Instr::Matrix(instr));
+        }
         Ok(match mnemonic {
             "tile" => Instr::Tile,
             "dim" => {
@@ -303,14 +311,17 @@ impl Parser<'_> {
     fn store(&mut self) -> Result<Stmt, ParseError> {
         let (buf, index, offset) = self.place_without_stride()?;
         self.t.expect(",")?;
-        let line = self.t.line();
         let value = self.value()?;
         let count = self.count()?;
-        let ty = self.colon_type()?;
-        if ty != self.kernel.ty(value) {
-            return Err(ParseError { line, message: format!("the stored value is {}", self.kernel.ty(value)) });
-        }
+        self.stored_type(value)?;
         Ok(Stmt::Store { buf, index, offset, value, count })
+    }
+
+    /// `: type` of a stored value.
+    fn stored_type(&mut self, value: Val) -> Result<(), ParseError> {
+        let line = self.t.line();
+        let (ty, found) = (self.colon_type()?, self.kernel.ty(value));
+        if ty == found { Ok(()) } else { Err(ParseError { line, message: format!("the stored value is {found}") }) }
     }
 
     fn for_loop(&mut self) -> Result<Stmt, ParseError> {

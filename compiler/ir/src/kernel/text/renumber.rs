@@ -47,7 +47,7 @@ impl Renumber {
                     self.define_block(&i.els);
                     i.results.iter().for_each(|r| self.define(r.0));
                 }
-                Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::Check { .. } | Stmt::Team(_) => {}
+                Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::MatrixStore(_) | Stmt::Check { .. } | Stmt::Team(_) => {}
             }
         }
     }
@@ -86,6 +86,7 @@ impl Renumber {
                 results: i.results.iter().map(|r| (self.get(r.0), self.get(r.1), self.get(r.2))).collect(),
             })),
             Stmt::Check { cond, code } => Stmt::Check { cond: self.get(*cond), code: *code },
+            Stmt::MatrixStore(store) => Stmt::MatrixStore(store.map(|v| self.get(v))),
             Stmt::Team(stmt) => Stmt::Team(stmt.map(|v| self.get(v))),
         }
     }
@@ -122,6 +123,7 @@ impl Renumber {
                 stride: get(stride),
                 count: count.as_ref().map(get),
             },
+            Instr::Matrix(instr) => Instr::Matrix(instr.map(|v| self.get(v))),
             Instr::Team(instr) => Instr::Team(instr.map(|v| self.get(v))),
             Instr::Gather { buf, index, offset, count } => {
                 Instr::Gather { buf: *buf, index: get(index), offset: *offset, count: count.as_ref().map(get) }

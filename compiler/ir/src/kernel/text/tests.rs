@@ -180,7 +180,7 @@ impl Chooser<'_> {
     }
 
     fn stmt(&mut self, k: &mut KernelBuilder, depth: u32) {
-        match self.pick(10) {
+        match self.pick(11) {
             0..=5 => {
                 let v = self.instr(k);
                 self.values.push(v);
@@ -203,8 +203,28 @@ impl Chooser<'_> {
             }
             8 if depth > 0 => self.for_loop(k, depth - 1),
             9 if depth > 0 => self.branch(k, depth - 1),
+            10 => self.matrices(k),
             _ => {}
         }
+    }
+
+    /// Adds a few products of small matrices up and stores the sum.
+    fn matrices(&mut self, k: &mut KernelBuilder) {
+        let (rows, steps, columns) = (1 + self.pick(3) as u32, 1 + self.pick(2) as u32, 1 + self.pick(4) as u32);
+        let bytes: Vec<Buf> =
+            self.buffers.iter().filter(|(b, a)| k.buf_dtype(*b) == DType::U8 && *a != Access::Write).map(|b| b.0).collect();
+        let zero = k.matrix_zero(rows, columns);
+        let (lo, stride) = (self.index(k), self.index(k));
+        let hi = k.add_int(lo, self.pick(3) as i64);
+        let sums = k.for_carry((lo, hi, 1), &[zero], LoopHint::Plain, |k, i, sums| {
+            let from = bytes[self.pick(bytes.len())];
+            let a = k.matrix_load((from, i, self.pick(64) as i64), stride, rows, 4 * steps);
+            let b = k.matrix_load((from, i, self.pick(64) as i64), stride, steps, 4 * columns);
+            vec![k.matrix_dot4(a, b, sums[0], rows)]
+        });
+        let to = k.scratch(format!("sums{}", self.at), DType::I32, ScratchLen::Const(64));
+        let index = self.index(k);
+        k.matrix_store((to, index, self.pick(16) as i64), stride, sums[0], rows);
     }
 
     fn block(&mut self, k: &mut KernelBuilder, depth: u32) {

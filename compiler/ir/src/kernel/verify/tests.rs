@@ -109,6 +109,54 @@ fn k19_sums_of_byte_products() {
 }
 
 #[test]
+fn k20_matrices() {
+    let header = "kernel @k(%p: u8 read, %q: i8 read, %w: i32 readwrite) dims(N)";
+    let given = "%i = tile : i64 %n = dim N : i64 %z = matrix_zero rows 3 : i32x15 %v = const 0 : i32x15
+        %a = matrix_load %p[%i by %n] rows 3 : u8x24 %b = matrix_load %q[%i by %n] rows 2 : i8x40
+        %o = matrix_zero rows 5 : i32x15 %c = lt %i, %n : bool";
+    let broken_text = |text: &str| broken(&parse(text).unwrap());
+    let broken = |body: &str| broken_text(&format!("{header} {{ {given} {body} }}"));
+    let loops = |init: &str, next: &str| format!("for %j: i64 = %i to %n step 1 carry (%s: i32x15 = {init}) {{ yield {next} }} -> (%r)");
+    let branches = |a: &str, b: &str| format!("if %c {{ yield {a} }} else {{ yield {b} }} -> (%r: i32x15)");
+    let sum = "%y = matrix_dot4 %a, %b, %z rows 3 : i32x15";
+    let carried = format!("{} matrix_store %w[%i by %n], %r rows 3 : i32x15", loops("%z", "%s"));
+    let given = format!("{} %t = matrix_dot4 %a, %b, %r rows 3 : i32x15", branches("%z", "%z"));
+    for good in [sum, &carried, &given] {
+        assert_eq!(broken(good), [""; 0], "{good}");
+    }
+    let (mixed, other) = (loops("%z", "%v"), loops("%z", "%o"));
+    let (joined, after) = (branches("%z", "%v"), format!("{} %t = add %r, %v : i32x15", loops("%z", "%s")));
+    for wrong in [
+        "%y = matrix_dot4 %b, %a, %z rows 3 : i32x15",
+        "%y = matrix_dot4 %a, %a, %z rows 3 : i32x15",
+        "%y = matrix_dot4 %a, %b, %z rows 5 : i32x15",
+        "%y = matrix_dot4 %a, %b, %o rows 3 : i32x15",
+        "%y = matrix_dot4 %a, %b, %v rows 3 : i32x15",
+        "%y = matrix_dot4 %z, %b, %z rows 3 : i32x15",
+        "%y = matrix_zero rows 3 : u32x15",
+        "%y = matrix_zero rows 17 : i32x17",
+        "%y = matrix_zero rows 0 : i32x17",
+        "%y = matrix_zero rows 2 : i32x34",
+        "%y = matrix_load %p[%i by %n] rows 2 : u8x12",
+        "%y = matrix_load %w[%i by %n] rows 2 : i32x12",
+        "%y = add %z, %z : i32x15",
+        "store %w[%i], %z : i32x15",
+        "matrix_store %w[%i by %n], %v rows 3 : i32x15",
+        "matrix_store %w[%i by %n], %z rows 5 : i32x15",
+        &mixed,
+        &other,
+        &joined,
+        &after,
+    ] {
+        let mut rules = broken(wrong);
+        rules.dedup();
+        assert_eq!(rules, ["K20"], "{wrong}");
+    }
+    let team = "kernel @k(%w: i32 write) threads(32) { %z = matrix_zero rows 1 : i32x1 }";
+    assert_eq!(broken_text(team), ["K20"]);
+}
+
+#[test]
 fn k8_comparisons() {
     check("%y = lt %x, %v : bool", "K8");
     check("%y = lt %x, %x : f32", "K8");

@@ -303,7 +303,7 @@ impl Emitter<'_> {
         let tile = self.scheme.tile;
         let k = vec![(self.channels.clone(), Dim::ONE)];
         let (from, panels, pitch) = (scratch.x, self.filters, tile.nr());
-        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None, far: false, quads: None }
+        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None, far: false, quads: None, matrices: None }
     }
 
     /// The results of one tile for a panel's columns.
