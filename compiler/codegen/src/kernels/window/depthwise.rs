@@ -49,6 +49,9 @@ fn by_blocks(l: &Lowering, weights: &[usize]) -> bool {
 /// A product with a zero of the padding leaves a sum as it is only if its weight is finite.
 pub fn axis_left_out(l: &Lowering, node: &Node, op: &Conv) -> Option<usize> {
     let axis = op.strides.len().checked_sub(2)?;
+    if op.before[axis].is(0) && op.after[axis].is(0) {
+        return None;
+    }
     let weight = l.g.weight(node.inputs[1])?;
     let applies = is_depthwise(l, node, op) && by_blocks(l, &l.g.ty(node.inputs[1]).fixed_shape()?);
     (applies && l.weights.get(weight).tensor.to_f64().iter().all(|w| w.is_finite())).then_some(axis)
