@@ -70,7 +70,9 @@ impl Emitter<'_> {
 
     /// Row tiles and panels a tile task walks.
     fn chunks(&self, row_tiles: &Dim, panels: &Dim, k: &Dim) -> (i64, i64) {
-        let hint = |d: &Dim| hint_of_one(d, self.sole.as_ref());
+        // Rows that are a batch alone are as many as others of unknown number.
+        let sole = self.sole.as_ref().filter(|&s| hint_of_one(row_tiles, Some(s)) > 1);
+        let hint = |d: &Dim| hint_of_one(d, sole);
         let (t, p, k) = (hint(row_tiles).max(1), hint(panels).max(1), hint(k).max(1));
         // Matrices multiply faster, and their elements are as narrow as they were.
         let (size, least) = if self.sum.matrices.is_some() { (1, 8 * TILE_MACS) } else { (4, TILE_MACS) };
