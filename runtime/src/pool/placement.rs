@@ -35,7 +35,11 @@ impl Placement {
 
     /// Notes where the calling thread is, which is number `me` of the pool. Takes a few nanoseconds.
     pub(super) fn note(&self, me: usize) {
-        self.processors[me].0.store(system::processor().unwrap_or(UNKNOWN), Ordering::Relaxed);
+        let (seen, here) = (&self.processors[me].0, system::processor().unwrap_or(UNKNOWN));
+        // Others read it while they spin: writing what it is already would take the line from each of them.
+        if seen.load(Ordering::Relaxed) != here {
+            seen.store(here, Ordering::Relaxed);
+        }
     }
 
     /// Moves the calling thread, number `me` of the pool, if a thread with a lower number is on the same processor.
@@ -165,10 +169,11 @@ mod tests {
         let (all, mut place, before) = (Placement::new(3), Place::default(), mask());
         all.part(2, &mut place);
         assert!(place.last_move.is_none());
-        let now = Instant::now();
-        place.last_move = Some(now);
+        // In an hour: this thread may be held up for longer than lies between two moves.
+        let moved = Instant::now() + Duration::from_secs(3600);
+        place.last_move = Some(moved);
         all.processors[0].0.store(all.processors[2].0.load(Ordering::Relaxed), Ordering::Relaxed);
         all.part(2, &mut place);
-        assert_eq!((place.last_move, mask()), (Some(now), before));
+        assert_eq!((place.last_move, mask()), (Some(moved), before));
     }
 }
