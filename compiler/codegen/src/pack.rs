@@ -1,5 +1,7 @@
 //! Constant data as the kernels want it: recipes applied once, when the artifact is written.
 
+mod halves;
+
 use xlac_ir::kernel::Const;
 use xlac_ir::scalar;
 use xlac_ir::tensor::Tensor;
@@ -7,6 +9,7 @@ use xlac_ir::weights::{WeightId, Weights};
 use xlac_ir::DType;
 
 use crate::toom_cook::ToomCook;
+pub use halves::{Halves, dense};
 
 /// Constant data of the artifact.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,8 @@ pub enum Pack {
     Images(Images),
     /// Filters transformed for short convolutions.
     Filters(Filters),
+    /// A matrix in combinations of its quarters.
+    Halves(Halves),
 }
 
 /// A matrix of lines by terms of a sum, cut in chunks of some lines by some terms: `[batch][tile][chunk][plane][image]`. A
@@ -192,6 +197,7 @@ impl Blob {
             Pack::Strided(s) => s.shape.iter().product(),
             Pack::Images(images) => images.len(),
             Pack::Filters(filters) => filters.len(),
+            Pack::Halves(halves) => halves.len(),
         }
     }
 
@@ -220,6 +226,7 @@ impl Blob {
             Pack::Strided(s) => write_strided(tensor, self.dtype, s, sink),
             Pack::Images(images) => write_images(tensor, self.dtype, images, sink),
             Pack::Filters(filters) => write_filters(tensor, filters, sink),
+            Pack::Halves(halves) => halves.write(tensor, sink),
         }
     }
 }

@@ -19,7 +19,9 @@ mod matrices;
 mod micro;
 mod padding;
 mod panels;
+mod products;
 mod quads;
+mod strassen;
 mod sum;
 mod tile;
 mod transposed;
@@ -332,20 +334,25 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         _ => (tile, None),
     };
 
+    let loops = |a: &EpilogueAccess, rows: &[Dim]| [&a.batch[..], rows, std::slice::from_ref(&a.col)].concat();
+    let bound: Vec<Vec<Dim>> = access.iter().zip(&row_access[1..]).map(|(a, rows)| loops(a, rows)).collect();
+    let dtypes: Vec<DType> = read.iter().map(|r| l.g.ty(r.0).dtype).collect();
+    let bind = |kb: &mut Kb| {
+        let outs = exits.iter().zip(&bound).map(|((v, place), strides)| (*v, kb.write(place), place.dtype, strides.clone())).collect();
+        let read = read.iter().zip(&dtypes).zip(&bound[exits.len()..]);
+        leaves.extend(read.map(|(((v, place), &dtype), strides)| (*v, Leaf::Buffer { buf: kb.read(place), strides: strides.clone(), dtype })));
+        (leaves, outs)
+    };
+    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
+    if let Some(product) = strassen::Product::of(l, &c, &rows, tile) {
+        product.emit(l, &c.a, (rows, row_access.swap_remove(0)), (&name, anchor, dtype, &loc), work, bind);
+        return Ok(());
+    }
     let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc, quads.is_some());
     let mut kb = Kb::new(&name);
     let a = kb.read(&c.a);
     let panels = Panels { buf: kb.read(&b_place), batch: b_batch, panel: b_panel, k: b_k };
-    let loops = |a: &EpilogueAccess, rows: &[Dim]| [&a.batch[..], rows, std::slice::from_ref(&a.col)].concat();
-    let outs = exits.iter().enumerate().map(|(i, (v, place))| {
-        (*v, kb.write(place), place.dtype, loops(&access[i], &row_access[1 + i]))
-    }).collect();
-    for ((v, place), i) in read.iter().zip(exits.len()..) {
-        let strides = loops(&access[i], &row_access[1 + i]);
-        let buf = kb.read(place);
-        leaves.insert(*v, Leaf::Buffer { buf, strides, dtype: l.g.ty(*v).dtype });
-    }
-    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
+    let (leaves, outs) = bind(&mut kb);
     if let Some(matrices) = matrices.as_mut().filter(|m| m.copies()) {
         matrices.edge = Some(kb.scratch("edge", c.a.dtype, &Dim::from(Matrices::edge_len())));
     }

@@ -9,6 +9,7 @@ mod layers;
 mod matrices;
 mod recurrent;
 mod sim;
+mod strassen;
 mod teams;
 mod tied;
 mod winograd;

@@ -238,6 +238,12 @@ impl Sum {
         }
     }
 
+    /// What the only row tile of a panel fetches while it walks it: all of the next.
+    pub fn fetch_whole(&self, next: Val) -> Fetch {
+        let line = self.line();
+        Fetch { at: next, lines: (self.pitch + line - 1) / line, step: self.pitch }
+    }
+
     /// What a row tile of `rows` rows, number `tile` of its task, fetches while it walks a panel. The first few tiles fetch
     /// the panel that follows, each a part, and the next few do so again.
     pub fn fetch(&self, kb: &mut Kb, (panel, next): (Val, Val), rows: u32, tile: Val) -> Option<Fetch> {

@@ -14,6 +14,7 @@
 mod kernel;
 mod scheme;
 
+use super::products::Products;
 use super::*;
 use crate::kernels::window;
 use crate::pack::Filters;
@@ -56,6 +57,8 @@ fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(
     let mut kb = Kb::new(&format!("winograd{}_{}", sizes.join("x"), l.name(group)));
     let (leaves, outs) = window::operands(l, &mut kb, group, exits, &order);
     let x_shape = &l.g.ty(xv).shape;
+    let results: usize = scheme.axes.iter().map(|a| a.m).product();
+    let (x_buf, weights) = (kb.read(&x), kb.read(&filters));
     let e = kernel::Emitter {
         g: l.g,
         anchor,
@@ -65,13 +68,13 @@ fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(
         sizes: group.space[2..].to_vec(),
         channels: x_shape[1].clone(),
         cols: group.space[1].clone(),
-        x: kb.read(&x),
+        x: x_buf,
         x_strides: strides(&x),
         bounds: (!inside).then(|| (op.before.clone(), x_shape[2..].to_vec())),
-        filters: kb.read(&filters),
+        products: Products::new(l, &mut kb, &scheme.block, scheme.products(), &x_shape[1], (weights, scheme.products())),
+        tile: kb.scratch("results", DType::F32, &Dim::from(results as i64 * scheme.block.tile.nr())),
         lanes: l.target.lanes(DType::F32),
         masked: l.target.masked_memory,
-        unroll: if l.target.vector_bytes <= 16 { 8 } else { 1 },
         leaves,
         outs,
     };
@@ -101,7 +104,7 @@ fn filters(l: &mut Lowering, wv: ValueId, scheme: &Scheme) -> Place {
         channels: (shape[1], strides[1]),
         taps: strides[2..].to_vec(),
         offset: size(&plain.view.offset),
-        width: scheme.tile.nr() as usize,
+        width: scheme.block.tile.nr() as usize,
     };
     let buffer = l.blob(Blob { source, pack: Pack::Filters(filters), dtype: DType::F32 });
     Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: DType::F32 }

@@ -1,7 +1,7 @@
 //! The loops of a convolution by short algorithms.
 
 use super::*;
-use crate::kernels::contract::sum::{Start, Sum};
+use crate::kernels::contract::products::Products;
 
 /// Everything the loops need. Index order of results and operands: image, spatial axes, channel.
 pub(super) struct Emitter<'a> {
@@ -18,26 +18,13 @@ pub(super) struct Emitter<'a> {
     pub x_strides: Vec<Dim>,
     /// Padding before and size of the operand's spatial axes, if tiles reach out of it.
     pub bounds: Option<(Vec<Dim>, Vec<Dim>)>,
-    pub filters: Buf,
+    pub products: Products,
+    /// Results of a tile: `[result][column]`.
+    pub tile: Buf,
     pub lanes: u32,
     pub masked: bool,
-    pub unroll: u32,
     pub leaves: HashMap<ValueId, Leaf>,
     pub outs: Vec<Out>,
-}
-
-/// Scratch memory of a tile task.
-struct Scratch {
-    /// Transformed operands: `[product][tile][channel]`.
-    x: Buf,
-    /// Elements from tile to tile, and from product to product.
-    x_tile: Dim,
-    x_product: Dim,
-    /// Products: `[product][tile][column]`.
-    y: Buf,
-    y_product: i64,
-    /// Results of a tile: `[result][column]`.
-    tile: Buf,
 }
 
 /// A tile of results: image, first result along each spatial axis.
@@ -50,20 +37,19 @@ impl Emitter<'_> {
     /// Emits the kernel; returns the number of tile tasks.
     pub fn emit(&self, kb: &mut Kb) -> Dim {
         let s = &self.scheme;
-        let scratch = self.scratch(kb);
         let grid = [std::slice::from_ref(&self.batch), &s.tiles(&self.sizes)].concat();
         let total = Dim::product(&grid);
-        let panels = self.cols.ceil_div(&Dim::from(s.tile.nr()));
-        let chunks = panels.ceil_div(&Dim::from(s.panels));
-        let blocks = total.ceil_div(&Dim::from(s.block()));
+        let panels = self.cols.ceil_div(&Dim::from(s.block.tile.nr()));
+        let chunks = panels.ceil_div(&Dim::from(s.block.panels));
+        let blocks = total.ceil_div(&Dim::from(s.block.len()));
         let number = kb.k.tile();
         let index = kb.unflatten(number, &[blocks.clone(), chunks.clone()]);
-        let first = kb.k.mul_int(index[0], s.block());
+        let first = kb.k.mul_int(index[0], s.block.len());
         let all = kb.dim(&total);
         let left = kb.k.sub(all, first);
-        let block = kb.k.int(s.block());
+        let block = kb.k.int(s.block.len());
         let count = kb.min(left, block);
-        let mr = i64::from(s.tile.mr);
+        let mr = i64::from(s.block.tile.mr);
         let up = kb.k.add_int(count, mr - 1);
         let mr_value = kb.k.int(mr);
         let row_tiles = kb.k.bin(BinOp::Div, up, mr_value);
@@ -76,42 +62,22 @@ impl Emitter<'_> {
         let last = kb.k.add_int(all, -1);
         let q = kb.min(q, last);
         let corner = self.corner(kb, q, &grid);
-        self.transform_operand(kb, &scratch, each.var, &corner);
+        self.transform_operand(kb, each.var, &corner);
         kb.k.end_for(each, &[]);
 
-        let from = kb.k.mul_int(index[1], s.panels);
-        let to = kb.k.add_int(from, s.panels);
+        let from = kb.k.mul_int(index[1], s.block.panels);
+        let to = kb.k.add_int(from, s.block.panels);
         let end = kb.dim(&panels);
         let to = kb.min(to, end);
         let panel = kb.k.begin_for((from, to, 1), &[], LoopHint::Plain);
-        self.multiply(kb, &scratch, panel.var, row_tiles);
+        self.products.multiply(kb, panel.var, row_tiles, (s.products(), s.products()));
         let each = kb.k.begin_for((zero, count, 1), &[], LoopHint::Plain);
         let q = kb.k.add(first, each.var);
         let corner = self.corner(kb, q, &grid);
-        self.transform_results(kb, &scratch, each.var, &corner, panel.var);
+        self.transform_results(kb, each.var, &corner, panel.var);
         kb.k.end_for(each, &[]);
         kb.k.end_for(panel, &[]);
         &blocks * &chunks
-    }
-
-    fn scratch(&self, kb: &mut Kb) -> Scratch {
-        let s = &self.scheme;
-        let lanes = i64::from(self.lanes);
-        let results: i64 = s.axes.iter().map(|a| a.m as i64).product();
-        // An odd number of vectors from tile to tile: powers of two would meet in few sets of the cache.
-        let vectors = self.channels.ceil_div(&Dim::from(lanes));
-        let odd = &(&vectors.floor_div(&Dim::from(2i64)) * &Dim::from(2i64)) + &Dim::ONE;
-        let x_tile = &odd * &Dim::from(lanes);
-        let x_product = &(&x_tile * &Dim::from(s.block())) + &Dim::from(lanes);
-        let y_product = s.block() * s.tile.nr() + lanes;
-        Scratch {
-            x: kb.scratch("operands", DType::F32, &(&x_product * &Dim::from(s.products()))),
-            x_tile,
-            x_product,
-            y: kb.scratch("products", DType::F32, &Dim::from(y_product * s.products())),
-            y_product,
-            tile: kb.scratch("results", DType::F32, &Dim::from(results * s.tile.nr())),
-        }
     }
 
     fn corner(&self, kb: &mut Kb, q: Val, grid: &[Dim]) -> Corner {
@@ -128,12 +94,12 @@ impl Emitter<'_> {
     }
 
     /// Transforms the operands of one tile: row `row` of the block.
-    fn transform_operand(&self, kb: &mut Kb, scratch: &Scratch, row: Val, corner: &Corner) {
-        let pitch = kb.dim(&scratch.x_tile);
+    fn transform_operand(&self, kb: &mut Kb, row: Val, corner: &Corner) {
+        let pitch = kb.dim(&self.products.x_row);
         let to = kb.k.mul(row, pitch);
         let Some((before, sizes)) = &self.bounds else {
             let at = self.first_read(kb, corner, None);
-            self.transform_channels(kb, scratch, to, |kb, c, lanes, count| self.read_inside(kb, at, c, lanes, count));
+            self.transform_channels(kb, to, |kb, c, lanes, count| self.read_inside(kb, at, c, lanes, count));
             return;
         };
         let mut within = None;
@@ -147,10 +113,10 @@ impl Emitter<'_> {
         }
         let mut open = kb.k.begin_if(within.expect("a spatial axis"));
         let at = self.first_read(kb, corner, Some(before));
-        self.transform_channels(kb, scratch, to, |kb, c, lanes, count| self.read_inside(kb, at, c, lanes, count));
+        self.transform_channels(kb, to, |kb, c, lanes, count| self.read_inside(kb, at, c, lanes, count));
         kb.k.begin_else(&mut open, &[]);
         let edge = self.edge(kb, corner, before, sizes);
-        self.transform_channels(kb, scratch, to, |kb, c, lanes, count| {
+        self.transform_channels(kb, to, |kb, c, lanes, count| {
             let zero = kb.k.splat_const(Const::f32(0.0), lanes);
             let read = |&(at, inside): &(Val, Val)| {
                 let at = kb.k.add(at, c);
@@ -235,7 +201,6 @@ impl Emitter<'_> {
     fn transform_channels(
         &self,
         kb: &mut Kb,
-        scratch: &Scratch,
         to: Val,
         read: impl Fn(&mut Kb, Val, u32, Option<Val>) -> Vec<Val>,
     ) {
@@ -249,98 +214,47 @@ impl Emitter<'_> {
             let values = along_axes(kb, &sizes, values, |kb, axis, line| axes[axis].input(kb, line));
             let at = kb.k.add(to, c);
             for (product, value) in values.into_iter().enumerate() {
-                let (at, offset) = self.product_at(kb, at, product as i64, &scratch.x_product);
-                kb.k.store(scratch.x, at, offset, value, None);
+                let (at, offset) = Products::along(kb, at, product as i64, &self.products.x_product);
+                kb.k.store(self.products.x, at, offset, value, None);
             }
         });
     }
 
-    fn product_at(&self, kb: &mut Kb, at: Val, product: i64, pitch: &Dim) -> (Val, i64) {
-        match pitch.as_const() {
-            Some(pitch) => (at, product * pitch),
-            None => {
-                let pitch = kb.dim(pitch);
-                let shift = kb.k.mul_int(pitch, product);
-                (kb.k.add(at, shift), 0)
-            }
-        }
-    }
-
-    /// The products of a block with a panel of filters.
-    fn multiply(&self, kb: &mut Kb, scratch: &Scratch, panel: Val, row_tiles: Val) {
-        let s = &self.scheme;
-        let (mr, lanes) = (i64::from(s.tile.mr), i64::from(s.tile.lanes));
-        let products = kb.k.int(s.products());
-        let zero = kb.k.int(0);
-        let filter = kb.dim(&(&self.channels * &Dim::from(s.tile.nr())));
-        let (x_product, x_tile) = (kb.dim(&scratch.x_product), kb.dim(&scratch.x_tile));
-        let sum = self.sum(scratch);
-        let rows: Vec<(Val, i64)> = (0..mr).map(|row| self.product_at(kb, zero, row, &scratch.x_tile)).collect();
-        let first = kb.k.mul_int(panel, s.products());
-        let product = kb.k.begin_for((zero, products, 1), &[], LoopHint::Plain);
-        let number = kb.k.add(first, product.var);
-        let b = kb.k.mul(number, filter);
-        let a = kb.k.mul(product.var, x_product);
-        let y = kb.k.mul_int(product.var, scratch.y_product);
-        let row_tile = kb.k.begin_for((zero, row_tiles, 1), &[], LoopHint::Plain);
-        let row = kb.k.mul_int(row_tile.var, mr);
-        let skip = kb.k.mul(row, x_tile);
-        let a = kb.k.add(a, skip);
-        let skip = kb.k.mul_int(row, s.tile.nr());
-        let y = kb.k.add(y, skip);
-        let next = kb.k.add(b, filter);
-        let at = Start { rows: a, panel: b, fetch: sum.fetch(kb, (b, next), s.tile.mr, row_tile.var) };
-        let accs = sum.emit(kb, at, &rows);
-        for (i, acc) in accs.into_iter().enumerate() {
-            kb.k.store(scratch.y, y, i as i64 * lanes, acc, None);
-        }
-        kb.k.end_for(row_tile, &[]);
-        kb.k.end_for(product, &[]);
-    }
-
-    /// The sums over the channels.
-    fn sum(&self, scratch: &Scratch) -> Sum {
-        let tile = self.scheme.tile;
-        let k = vec![(self.channels.clone(), Dim::ONE)];
-        let (from, panels, pitch) = (scratch.x, self.filters, tile.nr());
-        Sum { from, panels, tile, acc: DType::F32, k, pitch, unroll: self.unroll, totals: None, far: false, quads: None, matrices: None }
-    }
-
     /// The results of one tile for a panel's columns.
-    fn transform_results(&self, kb: &mut Kb, scratch: &Scratch, row: Val, corner: &Corner, panel: Val) {
+    fn transform_results(&self, kb: &mut Kb, row: Val, corner: &Corner, panel: Val) {
         let s = &self.scheme;
-        let lanes = i64::from(s.tile.lanes);
+        let lanes = i64::from(s.block.tile.lanes);
         let sizes: Vec<usize> = s.axes.iter().map(|a| a.n()).collect();
         let zero = kb.k.int(0);
-        let at = kb.k.mul_int(row, s.tile.nr());
-        for v in 0..i64::from(s.tile.nv) {
-            let load = |p: i64| kb.k.load(scratch.y, at, p * scratch.y_product + v * lanes, s.tile.lanes, None);
+        let at = kb.k.mul_int(row, s.block.tile.nr());
+        for v in 0..i64::from(s.block.tile.nv) {
+            let load = |p: i64| kb.k.load(self.products.y, at, p * self.products.y_product + v * lanes, s.block.tile.lanes, None);
             let values: Vec<Val> = (0..s.products()).map(load).collect();
             let values = along_axes(kb, &sizes, values, |kb, axis, line| s.axes[axis].output(kb, line));
             for (i, value) in values.into_iter().enumerate() {
-                kb.k.store(scratch.tile, zero, i as i64 * s.tile.nr() + v * lanes, value, None);
+                kb.k.store(self.tile, zero, i as i64 * s.block.tile.nr() + v * lanes, value, None);
             }
         }
-        let col = kb.k.mul_int(panel, s.tile.nr());
-        if self.cols.as_const().is_some_and(|n| n % s.tile.nr() == 0) {
-            self.store_tile(kb, scratch, corner, col, None);
+        let col = kb.k.mul_int(panel, s.block.tile.nr());
+        if self.cols.as_const().is_some_and(|n| n % s.block.tile.nr() == 0) {
+            self.store_tile(kb, corner, col, None);
             return;
         }
         let n = kb.dim(&self.cols);
         let left = kb.k.sub(n, col);
-        let width = kb.k.int(s.tile.nr());
+        let width = kb.k.int(s.block.tile.nr());
         let whole = kb.k.cmp(Pred::Ge, left, width);
         let mut open = kb.k.begin_if(whole);
-        self.store_tile(kb, scratch, corner, col, None);
+        self.store_tile(kb, corner, col, None);
         kb.k.begin_else(&mut open, &[]);
-        self.store_tile(kb, scratch, corner, col, Some(left));
+        self.store_tile(kb, corner, col, Some(left));
         kb.k.end_if(open, &[]);
     }
 
     /// Stores the results of a tile that lie inside, with their epilogue.
-    fn store_tile(&self, kb: &mut Kb, scratch: &Scratch, corner: &Corner, col: Val, left: Option<Val>) {
+    fn store_tile(&self, kb: &mut Kb, corner: &Corner, col: Val, left: Option<Val>) {
         let s = &self.scheme;
-        let lanes = i64::from(s.tile.lanes);
+        let lanes = i64::from(s.block.tile.lanes);
         let zero = kb.k.int(0);
         let mut loops = Vec::new();
         let mut at = zero;
@@ -362,14 +276,14 @@ impl Emitter<'_> {
             at = kb.k.add(at, open.var);
             loops.push(open);
         }
-        let at = kb.k.mul_int(at, s.tile.nr());
-        for v in 0..i64::from(s.tile.nv) {
-            let value = kb.k.load(scratch.tile, at, v * lanes, s.tile.lanes, None);
+        let at = kb.k.mul_int(at, s.block.tile.nr());
+        for v in 0..i64::from(s.block.tile.nv) {
+            let value = kb.k.load(self.tile, at, v * lanes, s.block.tile.lanes, None);
             let known = HashMap::from([(self.anchor, kb.k.convert(value, self.dtype))]);
             let col = kb.k.add_int(col, v * lanes);
             let count = left.map(|left| kb.k.add_int(left, -v * lanes));
             let index = [&index[..], &[col]].concat();
-            let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes: s.tile.lanes, count, known };
+            let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes: s.block.tile.lanes, count, known };
             point.store(kb, &self.outs);
         }
         kb.end_loops(loops);

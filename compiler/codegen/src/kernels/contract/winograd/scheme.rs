@@ -1,6 +1,7 @@
 //! Whether a convolution is done by short algorithms, and by which, from estimates of time.
 
 use super::*;
+use crate::kernels::contract::products::{Block, CACHE_BYTES, MEMORY_BYTES, OVERLAP, overlapped};
 
 /// How a convolution is cut up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,12 +10,8 @@ pub struct Scheme {
     pub axes: Vec<ToomCook>,
     /// Distance of a tile's results along each spatial axis, and of its operands: the dilation of the filter.
     pub steps: Vec<i64>,
-    /// Register tile of the products: tiles by columns.
-    pub(super) tile: Tile,
-    /// Register tiles of a block.
-    pub(super) rows: i64,
-    /// Panels of a tile task.
-    pub(super) panels: i64,
+    /// Its products: rows are tiles.
+    pub(super) block: Block,
     /// Tiles below which the direct sum is faster; 1 if it never is, or sizes are not expected to be so small.
     pub(super) least: i64,
 }
@@ -23,16 +20,8 @@ pub struct Scheme {
 const GAIN: f64 = 0.85;
 /// The same for sizes that are known only when the model runs, without the direct kernel for small ones.
 const GAIN_ALONE: f64 = 0.6;
-/// Tile tasks that keep a pool busy.
-const TASKS: i64 = 8;
 /// Columns a task should have, so that transforming the operands again for each is a small part.
 const TASK_COLUMNS: i64 = 128;
-/// Bytes a core gets from the last-level cache in the time of a multiply-add of 16 lanes.
-const CACHE_BYTES: f64 = 10.0;
-/// Bytes a core gets from memory in that time. Weights come from there: those of a whole model seldom stay in a cache.
-const MEMORY_BYTES: f64 = 5.0;
-/// Vector operations of transformations done in the time of a multiply-add.
-const OVERLAP: f64 = 1.4;
 
 impl Scheme {
     /// Elements that the last tiles read past the end of the operand, per spatial axis.
@@ -48,16 +37,13 @@ impl Scheme {
     /// Products of a tile.
     pub(super) fn products(&self) -> i64 { self.axes.iter().map(|a| a.n() as i64).product() }
 
-    /// Tiles of a block.
-    pub(super) fn block(&self) -> i64 { i64::from(self.tile.mr) * self.rows }
-
     /// True if the direct sum is launched for few tiles.
     pub fn may_be_direct(&self) -> bool { self.least > 1 }
 
     /// Tiles whose direct sums take as long as a register tile of products, which is computed whole, and its transformations.
     fn fewest(&self) -> i64 {
         let per_tile: i64 = self.axes.iter().map(|a| (a.m * a.r) as i64).product();
-        let whole = i64::from(self.tile.mr) * self.products() * 5 / 4;
+        let whole = i64::from(self.block.tile.mr) * self.products() * 5 / 4;
         (whole + per_tile - 1) / per_tile
     }
 
@@ -101,9 +87,8 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
         return None;
     }
     let direct = problem.direct(weights[2..].iter().product::<usize>() as i64);
-    let registers = i64::from(l.target.vector_registers) - if l.target.vector_bytes <= 16 { 4 } else { 1 };
     let candidates = combined.into_iter().filter(|axes| axes.iter().any(|a| a.m > 1));
-    let (time, mut best) = candidates.filter_map(|axes| problem.best(axes, registers)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (time, mut best) = candidates.filter_map(|axes| problem.best(l, axes)).min_by(|a, b| a.0.total_cmp(&b.0))?;
     if !problem.known && time >= GAIN_ALONE * direct {
         best.least = best.fewest();
     }
@@ -123,68 +108,34 @@ struct Problem {
     known: bool,
 }
 
-/// Time of a step of a register tile, in vector multiply-adds: loads at two a cycle, and the latency of a dependent chain.
-fn step_time(mr: i64, nv: i64) -> f64 {
-    let (m, v) = (mr as f64, nv as f64);
-    (m * v).max((m + v) * 0.6).max(4.0) + 0.05 * (m + v)
-}
-
 impl Problem {
     /// Time of the direct sum, in vector multiply-adds.
     fn direct(&self, taps: i64) -> f64 {
         let pixels = self.images * self.sizes.iter().product::<i64>();
         let vectors = (self.cols + self.lanes - 1) / self.lanes;
         let stream = (4 * taps * self.channels * self.cols) as f64 / MEMORY_BYTES;
-        self.overlapped((pixels * vectors * taps * self.channels) as f64 * 1.08, stream)
-    }
-
-    /// Time of computing that goes on while data arrive; the latter is given for vectors of 16 lanes.
-    fn overlapped(&self, compute: f64, stream: f64) -> f64 {
-        let stream = stream * 16.0 / self.lanes.max(8) as f64;
-        compute.max(stream) + 0.25 * compute.min(stream)
+        overlapped(self.lanes, (pixels * vectors * taps * self.channels) as f64 * 1.08, stream)
     }
 
     /// The best cut for an algorithm, with its time.
-    fn best(&self, axes: Vec<ToomCook>, registers: i64) -> Option<(f64, Scheme)> {
+    fn best(&self, l: &Lowering, axes: Vec<ToomCook>) -> Option<(f64, Scheme)> {
         let along = |(a, (&step, &size)): (&ToomCook, (&i64, &i64))| (size + a.m as i64 * step - 1) / (a.m as i64 * step) * step;
         let tiles = self.images * axes.iter().zip(self.steps.iter().zip(&self.sizes)).map(along).product::<i64>();
-        let mut best: Option<(f64, Scheme)> = None;
-        for (nv, mr) in (1..=4).flat_map(|nv| (1..registers).map(move |mr| (nv, mr))) {
-            let spare = (nv - 1) * self.lanes >= self.cols;
-            if mr * nv + nv > registers || spare || (mr > tiles && mr > 1) {
-                continue;
-            }
-            for rows in 1..=(96 / mr).clamp(1, (tiles + mr - 1) / mr) {
-                let tile = Tile { mr: mr as u32, nv: nv as u32, lanes: self.lanes as u32 };
-                let mut scheme = Scheme { axes: axes.clone(), steps: self.steps.clone(), tile, rows, panels: 1, least: 1 };
-                scheme.panels = self.panels(&scheme, tiles);
-                let time = self.time(&scheme, tiles);
-                if best.as_ref().is_none_or(|b| time < b.0) {
-                    best = Some((time, scheme));
-                }
-            }
-        }
-        best
-    }
-
-    /// Panels of a tile task: all of them, unless the pool needs more tasks.
-    fn panels(&self, s: &Scheme, tiles: i64) -> i64 {
-        let panels = (self.cols + s.tile.nr() - 1) / s.tile.nr();
-        // Of unknown sizes there may be one block.
-        let (blocks, columns) = if self.known { ((tiles + s.block() - 1) / s.block(), TASK_COLUMNS) } else { (1, TASK_COLUMNS / 2) };
-        let tasks = ((TASKS + blocks - 1) / blocks).min((self.cols / columns).max(1));
-        (panels + tasks - 1) / tasks
+        let cuts = Block::all(l, tiles, self.cols).map(|block| {
+            // Of unknown sizes there may be one block.
+            let (blocks, columns) = if self.known { ((tiles + block.len() - 1) / block.len(), TASK_COLUMNS) } else { (1, TASK_COLUMNS / 2) };
+            let block = Block { panels: block.panels_of_task(self.cols, blocks, columns), ..block };
+            let scheme = Scheme { axes: axes.clone(), steps: self.steps.clone(), block, least: 1 };
+            (self.time(&scheme, tiles), scheme)
+        });
+        cuts.min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
     fn time(&self, s: &Scheme, tiles: i64) -> f64 {
-        let (nv, mr) = (i64::from(s.tile.nv), i64::from(s.tile.mr));
-        let panels = (self.cols + s.tile.nr() - 1) / s.tile.nr();
-        let (blocks, tasks) = ((tiles + s.block() - 1) / s.block(), (panels + s.panels - 1) / s.panels);
+        let panels = s.block.panels_of(self.cols);
+        let (blocks, tasks) = ((tiles + s.block.len() - 1) / s.block.len(), (panels + s.block.panels - 1) / s.block.panels);
         let products = s.products();
-        // The last block does only the register tiles it needs.
-        let row_tiles = tiles / s.block() * s.rows + (tiles % s.block() + mr - 1) / mr;
-        let product = self.channels as f64 * step_time(mr, nv) + 12.0 + 1.5 * (mr * nv) as f64;
-        let multiply = (row_tiles * panels * products) as f64 * product;
+        let multiply = s.block.time(tiles, self.cols, products, self.channels);
         let x_vectors = ((self.channels + self.lanes - 1) / self.lanes * tasks) as f64;
         let y_vectors = ((self.cols + self.lanes - 1) / self.lanes) as f64;
         let results: i64 = s.axes.iter().map(|a| a.m as i64).product();
@@ -194,11 +145,11 @@ impl Problem {
         // What does not stay in the second-level cache between its uses comes from beyond.
         let near = self.caches[1] as f64;
         let filters = (products * self.channels * self.cols * 4) as f64;
-        let block = (products * s.block() * (self.channels + s.tile.nr()) * 4) as f64;
+        let block = (products * s.block.len() * (self.channels + s.block.tile.nr()) * 4) as f64;
         let mut far = if filters + block > 0.8 * near { filters * (blocks - 1) as f64 } else { 0.0 };
         if block > 0.7 * near {
             far += block * (panels * blocks) as f64;
         }
-        self.overlapped(multiply + transform, filters / MEMORY_BYTES + far / CACHE_BYTES)
+        overlapped(self.lanes, multiply + transform, filters / MEMORY_BYTES + far / CACHE_BYTES)
     }
 }

@@ -1,0 +1,128 @@
+//! Powers of two that make the terms and the columns of a matrix of weights alike, so that what Strassen's algorithm adds up
+//! is of a size. They are exact: operands are multiplied by the terms' and results by the columns'.
+
+use std::collections::HashMap;
+
+/// How unlike two terms or two columns that are added may be, as the ratio of their norms.
+const ALIKE: f64 = 2.0;
+/// The largest exponent used: its power and the power's inverse are normal numbers.
+const LARGEST: f64 = 100.0;
+
+/// The exponent of a term or column that is all zeros: nothing may come of what it is added to, however little, so that what is
+/// multiplied by its factor becomes zero.
+const ZEROS: i16 = i16::MIN;
+
+/// Exponents of the factors of the terms and of the columns of a matrix; none where all are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scales {
+    pub terms: Option<Vec<i16>>,
+    pub cols: Option<Vec<i16>>,
+}
+
+/// A matrix of weights, row-major: terms by columns.
+pub(super) struct Matrix<'a> {
+    pub values: &'a [f32],
+    pub cols: usize,
+}
+
+impl Matrix<'_> {
+    /// The scales; none for weights that should be multiplied one by one:
+    ///
+    /// - where one is not finite;
+    /// - where a column is the same as one in the other half: their results must be the same, or a tie would be broken.
+    pub fn scales(&self) -> Option<Scales> {
+        let squares = self.squares_of_terms();
+        if squares.iter().any(|n| !n.is_finite()) {
+            return None;
+        }
+        let terms = exponents(&squares);
+        let squares = self.squares_of_cols(terms.as_deref());
+        if self.has_twins(&squares) {
+            return None;
+        }
+        Some(Scales { terms, cols: exponents(&squares) })
+    }
+
+    fn terms(&self) -> std::slice::ChunksExact<'_, f32> { self.values.chunks_exact(self.cols) }
+
+    /// Sums of squares of the terms.
+    fn squares_of_terms(&self) -> Vec<f64> { self.terms().map(|term| term.iter().map(|&x| f64::from(x).powi(2)).sum()).collect() }
+
+    /// Sums of squares of the columns of terms that are multiplied by powers of two.
+    fn squares_of_cols(&self, exponents: Option<&[i16]>) -> Vec<f64> {
+        let mut sums = vec![0.0; self.cols];
+        for (i, term) in self.terms().enumerate() {
+            let factor = exponents.map_or(1.0, |e| f64::from(2 * e[i]).exp2());
+            sums.iter_mut().zip(term).for_each(|(sum, &x)| *sum += f64::from(x).powi(2) * factor);
+        }
+        sums
+    }
+
+    /// True if a column of the first half is the same as one of the last; columns that are have the same squares.
+    fn has_twins(&self, squares: &[f64]) -> bool {
+        let half = self.cols / 2;
+        let mut first: HashMap<u64, Vec<usize>> = HashMap::new();
+        (0..half).for_each(|col| first.entry(squares[col].to_bits()).or_default().push(col));
+        let same = |a: usize, b: usize| self.terms().all(|term| term[a] == term[b]);
+        (half..self.cols).filter(|&col| squares[col] > 0.0).any(|col| first.get(&squares[col].to_bits()).is_some_and(|like| like.iter().any(|&twin| same(twin, col))))
+    }
+}
+
+/// Exponents that make each of the first half of some norms, given as their squares, like its partner in the other half, by
+/// raising the smaller.
+fn exponents(squares: &[f64]) -> Option<Vec<i16>> {
+    let (first, last) = squares.split_at(squares.len() / 2);
+    let pairs = || first.iter().zip(last);
+    let unlike = |(&a, &b): (&f64, &f64)| a.max(b) > ALIKE * ALIKE * a.min(b);
+    if !squares.contains(&0.0) && !pairs().any(unlike) {
+        return None;
+    }
+    // How far `a` is to be raised to `b`.
+    let raise = |a: f64, b: f64| match a {
+        0.0 => ZEROS,
+        _ if a < b => ((b / a).log2() / 2.0).round().min(LARGEST) as i16,
+        _ => 0,
+    };
+    Some(pairs().map(|(&a, &b)| raise(a, b)).chain(pairs().map(|(&a, &b)| raise(b, a))).collect())
+}
+
+/// What is multiplied by instead of the factors' inverses.
+pub(super) fn inverses(exponents: &[i16]) -> impl Iterator<Item = f32> + '_ {
+    exponents.iter().map(|&e| if e == ZEROS { 0.0 } else { f32::from(-e).exp2() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scales(values: &[f32], terms: usize) -> Option<Scales> {
+        Matrix { values, cols: values.len() / terms }.scales()
+    }
+
+    #[test]
+    fn alike_is_left_alone() {
+        assert_eq!(scales(&[1.0, -1.9, 1.5, 0.8], 2), Some(Scales { terms: None, cols: None }));
+    }
+
+    #[test]
+    fn the_smaller_is_raised() {
+        assert_eq!(scales(&[8.0, 9.0, 1.0, 1.5], 2), Some(Scales { terms: Some(vec![0, 3]), cols: None }));
+        assert_eq!(scales(&[1.0, 16.0, 1.0, 16.0], 2), Some(Scales { terms: None, cols: Some(vec![4, 0]) }));
+        assert_eq!(scales(&[1e-38, 1.0, 0.0, 1.0], 2), Some(Scales { terms: None, cols: Some(vec![100, 0]) }));
+    }
+
+    #[test]
+    fn zeros_stay_zeros() {
+        assert_eq!(scales(&[0.0, 0.0, 1.0, 1.5], 2), Some(Scales { terms: Some(vec![ZEROS, 0]), cols: None }));
+        assert_eq!(scales(&[0.0, 1.0, 0.0, 1.5], 2), Some(Scales { terms: None, cols: Some(vec![ZEROS, 0]) }));
+        assert_eq!(inverses(&[ZEROS, 0, 3]).collect::<Vec<_>>(), [0.0, 1.0, 0.125]);
+    }
+
+    #[test]
+    fn some_weights_are_multiplied_one_by_one() {
+        assert_eq!(scales(&[f32::INFINITY, 1.0, 1.0, 1.0], 2), None);
+        assert_eq!(scales(&[1.0, f32::NAN, 1.0, 1.0], 2), None);
+        assert_eq!(scales(&[1.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 1.0], 2), None, "columns that are the same");
+        assert!(scales(&[1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 2.0, 1.0], 2).is_some(), "columns of a half that are the same");
+    }
+}
