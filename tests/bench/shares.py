@@ -2,7 +2,7 @@
 
 Usage: python shares.py XLAC MODEL... [--mflop 50] [--floor 0.85]
 
-Takes every launch of a matrix product or direct convolution with at least so many million operations, the best of some runs,
+Takes every launch of a direct matrix product or convolution with at least so many million operations, the best of some runs,
 and prints how many reach the floor, the geometric mean, and those that do not. A model is given as for compare.py.
 """
 
@@ -31,7 +31,8 @@ def main():
     for model in args.models:
         name = Path(model.partition("@")[0]).stem
         for k in launches(args.xlac, model):
-            dense = ("conv" in k["name"] or "matmul" in k["name"] or "product" in k["name"]) and "winograd" not in k["name"]
+            short = any(algorithm in k["name"] for algorithm in ("winograd", "strassen"))
+            dense = any(kind in k["name"] for kind in ("conv", "matmul", "product")) and not short
             if dense and k["gflops"] * k["ms"] >= args.mflop * k["calls"]:
                 shares.append((k["peak_share"], name, k["name"], (k["nodes"] or [""])[0]))
     reached = sum(s[0] >= args.floor for s in shares)
