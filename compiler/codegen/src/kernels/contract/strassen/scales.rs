@@ -52,7 +52,7 @@ impl Matrix<'_> {
     fn squares_of_cols(&self, exponents: Option<&[i16]>) -> Vec<f64> {
         let mut sums = vec![0.0; self.cols];
         for (i, term) in self.terms().enumerate() {
-            let factor = exponents.map_or(1.0, |e| f64::from(2 * e[i]).exp2());
+            let factor = exponents.map_or(1.0, |e| (2.0 * f64::from(e[i])).exp2());
             sums.iter_mut().zip(term).for_each(|(sum, &x)| *sum += f64::from(x).powi(2) * factor);
         }
         sums
