@@ -7,6 +7,9 @@ use crate::kernels::contract::products::{Block, CACHE_BYTES, MEMORY_BYTES, OVERL
 const GAIN: f64 = 1.05;
 /// Time of a panel's vector that comes from the second-level cache.
 const STREAM: f64 = 0.1;
+/// Bytes of panels that are fetched ahead from the last-level cache in the time of a multiply-add of 16 lanes, where all of them
+/// are a small part of it; larger ones come at [`CACHE_BYTES`].
+const FETCHED_BYTES: f64 = 16.0;
 /// Columns of a half that a task should have, so that transforming the operands again for each is a small part.
 const TASK_COLUMNS: i64 = 64;
 
@@ -59,7 +62,7 @@ impl Sizes {
         let mut operands = vectors(terms) * (8.0 + 2.0 * products as f64) + 40.0;
         // For a vector of its results: a load for each product, sums, and two times four stores.
         let mut results = vectors(cols) * (products as f64 + 24.0) / OVERLAP + 15.0 * panels as f64;
-        let [first, second, _] = l.target.cache_bytes.map(|bytes| bytes as f64);
+        let [first, second, third] = l.target.cache_bytes.map(|bytes| bytes as f64);
         // What leaves the first-level cache: nothing of a block that fills less than three quarters of it.
         let block_bytes = (4 * (products * block.len() * (terms + block.tile.nr()) + terms * block.tile.nr())) as f64;
         let misses = products as f64 * ((block_bytes / first - 0.75) / 0.75).clamp(0.0, 1.0);
@@ -68,7 +71,8 @@ impl Sizes {
         let compute = multiply + pairs as f64 * (tasks as f64 * operands + results);
         let weights = (4 * products * terms * cols) as f64;
         // Panels that do not stay in the second-level cache come from beyond for each block.
-        let far = if weights > 0.8 * second { weights * blocks as f64 / CACHE_BYTES * 16.0 / lanes as f64 } else { 0.0 };
+        let rate = if weights > third / 8.0 { CACHE_BYTES } else { FETCHED_BYTES };
+        let far = if weights > 0.8 * second { weights * blocks as f64 / rate * 16.0 / lanes as f64 } else { 0.0 };
         overlapped(lanes, compute.max(far), weights / MEMORY_BYTES)
     }
 }
