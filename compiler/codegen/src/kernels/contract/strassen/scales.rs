@@ -8,6 +8,9 @@ const ALIKE: f64 = 2.0;
 /// The largest exponent used: its power and the power's inverse are normal numbers.
 const LARGEST: f64 = 100.0;
 
+/// The largest sum of squares of a term whose combinations are finite for certain.
+const LARGEST_SQUARE: f64 = 1e74;
+
 /// The exponent of a term or column that is all zeros: nothing may come of what it is added to, however little, so that what is
 /// multiplied by its factor becomes zero.
 const ZEROS: i16 = i16::MIN;
@@ -29,10 +32,11 @@ impl Matrix<'_> {
     /// The scales; none for weights that should be multiplied one by one:
     ///
     /// - where one is not finite;
-    /// - where a column is the same as one in the other half: their results must be the same, or a tie would be broken.
+    /// - where combinations could overflow;
+    /// - where two columns are the same: their results must be, or a tie would be broken, and each depends on its partner too.
     pub fn scales(&self) -> Option<Scales> {
         let squares = self.squares_of_terms();
-        if squares.iter().any(|n| !n.is_finite()) {
+        if squares.iter().any(|n| n.is_nan() || *n > LARGEST_SQUARE) {
             return None;
         }
         let terms = exponents(&squares);
@@ -58,13 +62,16 @@ impl Matrix<'_> {
         sums
     }
 
-    /// True if a column of the first half is the same as one of the last; columns that are have the same squares.
+    /// True if two columns are the same, of those that are not all zeros; columns that are have the same squares.
     fn has_twins(&self, squares: &[f64]) -> bool {
-        let half = self.cols / 2;
-        let mut first: HashMap<u64, Vec<usize>> = HashMap::new();
-        (0..half).for_each(|col| first.entry(squares[col].to_bits()).or_default().push(col));
+        let mut before: HashMap<u64, Vec<usize>> = HashMap::new();
         let same = |a: usize, b: usize| self.terms().all(|term| term[a] == term[b]);
-        (half..self.cols).filter(|&col| squares[col] > 0.0).any(|col| first.get(&squares[col].to_bits()).is_some_and(|like| like.iter().any(|&twin| same(twin, col))))
+        (0..self.cols).filter(|&col| squares[col] > 0.0).any(|col| {
+            let like = before.entry(squares[col].to_bits()).or_default();
+            let twin = like.iter().any(|&other| same(other, col));
+            like.push(col);
+            twin
+        })
     }
 }
 
@@ -122,7 +129,9 @@ mod tests {
     fn some_weights_are_multiplied_one_by_one() {
         assert_eq!(scales(&[f32::INFINITY, 1.0, 1.0, 1.0], 2), None);
         assert_eq!(scales(&[1.0, f32::NAN, 1.0, 1.0], 2), None);
+        assert_eq!(scales(&[3e38, 1.0, 1.0, 2.0], 2), None, "a combination may overflow");
         assert_eq!(scales(&[1.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 1.0], 2), None, "columns that are the same");
-        assert!(scales(&[1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 2.0, 1.0], 2).is_some(), "columns of a half that are the same");
+        assert_eq!(scales(&[1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 2.0, 1.0], 2), None, "columns of a half that are the same");
+        assert!(scales(&[1.0, 2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0], 2).is_some(), "all differ");
     }
 }
