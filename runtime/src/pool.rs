@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 use crate::device::cpu::KernelFn;
 use placement::{Place, Placement};
 
+pub(crate) use pace::Pace;
+
+mod pace;
 mod placement;
 
 /// Nothing to do; the worker spins.
@@ -107,6 +110,10 @@ unsafe impl Send for Shared {}
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(Thread, Option<JoinHandle<()>>)>,
+    /// Tasks may be divided.
+    divides: bool,
+    /// One has been since [`Pool::begin_run`].
+    has_divided: bool,
 }
 
 impl Pool {
@@ -141,7 +148,7 @@ impl Pool {
         while shared.started.load(Ordering::Acquire) < workers.len() as u32 {
             std::thread::yield_now();
         }
-        Pool { shared, workers }
+        Pool { shared, workers, divides: true, has_divided: false }
     }
 
     /// Number of threads, the caller's included.
@@ -149,11 +156,20 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Tells the workers that tasks will follow each other closely, or that they no longer will.
-    pub(crate) fn set_in_run(&self, in_run: bool) {
-        if !self.workers.is_empty() {
-            self.shared.in_run.store(in_run, Ordering::Relaxed);
+    /// Begins a run, whose tasks follow each other closely, and are divided or not.
+    pub(crate) fn begin_run(&mut self, divides: bool) {
+        (self.divides, self.has_divided) = (divides, false);
+        if divides && !self.workers.is_empty() {
+            self.shared.in_run.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Ends it. True if a task would have been divided.
+    pub(crate) fn end_run(&mut self) -> bool {
+        if !self.workers.is_empty() {
+            self.shared.in_run.store(false, Ordering::Relaxed);
+        }
+        self.has_divided
     }
 
     /// Runs all tiles on up to `workers` threads and waits for them; 0, or the check that failed at the lowest tile.
@@ -168,6 +184,11 @@ impl Pool {
             return 0;
         }
         if workers <= 1 || self.workers.is_empty() {
+            // SAFETY: passed on.
+            return unsafe { task.run_tiles(0, 0, task.tiles) };
+        }
+        self.has_divided = true;
+        if !self.divides {
             // SAFETY: passed on.
             return unsafe { task.run_tiles(0, 0, task.tiles) };
         }

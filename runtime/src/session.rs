@@ -12,7 +12,7 @@ use crate::exec::{self, Limits, Times, byte_len};
 use crate::expr::{self, Values};
 use crate::model::{Code, Inner, Model};
 use crate::plan::TensorDecl;
-use crate::pool::Pool;
+use crate::pool::{Pace, Pool};
 use crate::profile::{LaunchTime, Profile};
 use crate::tensor::{Tensor, TensorMut, TensorRef};
 use crate::threads;
@@ -59,6 +59,8 @@ struct CpuEngine {
     memory: Memory,
     state: State,
     pool: Pool,
+    /// Of the runs with the present shapes.
+    pace: Pace,
 }
 
 impl Engine {
@@ -83,7 +85,7 @@ impl Session {
             Code::Cpu(code) => {
                 let pool = Pool::new(options.threads.unwrap_or_else(threads::default_threads));
                 let memory = Memory::new(Arc::clone(inner), pool.threads(), options.memory_ceiling);
-                Engine::Cpu(Box::new(CpuEngine { memory, state: State::new(inner, code), pool }))
+                Engine::Cpu(Box::new(CpuEngine { memory, state: State::new(inner, code), pool, pace: Pace::default() }))
             }
             Code::Gpu(_) => Engine::Gpu(Box::new(GpuSession::new(inner, options.memory_ceiling, options.debug_sync))),
         };
@@ -156,9 +158,9 @@ impl Session {
                 return Ok(());
             }
         };
-        let CpuEngine { memory, state, pool } = &mut **cpu;
+        let CpuEngine { memory, state, pool, pace } = &mut **cpu;
         let done = memory.with_io(bytes_of(inputs), outputs.iter_mut().map(|output| output.bytes_mut()), |attached| {
-            walk(inner, state, attached, pool, options, None)
+            walk(inner, state, attached, (pool, pace), options, None)
         });
         keep_if_done(prepared_for, done)?;
         if inner.indirect_outputs.is_empty() {
@@ -193,7 +195,7 @@ impl Session {
                 return Ok(outputs);
             }
         };
-        let CpuEngine { memory, state, pool } = &mut **cpu;
+        let CpuEngine { memory, state, pool, pace } = &mut **cpu;
         let mut outputs = Vec::with_capacity(inner.plan.outputs.len());
         for (number, decl) in inner.plan.outputs.iter().enumerate() {
             // What does not go straight into the tensor is allocated when its shape is known.
@@ -202,7 +204,7 @@ impl Session {
             outputs.push(Tensor::zeros(decl.dtype, &shape)?);
         }
         let done = memory.with_io(bytes_of(inputs), outputs.iter_mut().map(|output| output.bytes_mut()), |attached| {
-            walk(inner, state, attached, pool, options, times)
+            walk(inner, state, attached, (pool, pace), options, times)
         });
         keep_if_done(prepared_for, done)?;
         memory.with_io(bytes_of(inputs), std::iter::empty(), |attached| {
@@ -244,7 +246,8 @@ impl Session {
         let inner = &*self.model.inner;
         match &mut self.engine {
             Engine::Cpu(cpu) => {
-                let CpuEngine { memory, state, pool } = &mut **cpu;
+                let CpuEngine { memory, state, pool, pace } = &mut **cpu;
+                *pace = Pace::default();
                 state.rebind(inner, shapes.clone(), memory, pool.threads())?;
             }
             Engine::Gpu(gpu) => gpu.rebind(shapes.clone(), ahead)?,
@@ -282,15 +285,21 @@ fn walk(
     inner: &Inner,
     state: &mut State,
     attached: &mut Attached<'_>,
-    pool: &mut Pool,
+    (pool, pace): (&mut Pool, &mut Pace),
     options: &SessionOptions,
     times: Option<&mut Times>,
 ) -> Result<()> {
     state.begin_run(inner, attached);
-    pool.set_in_run(true);
+    // Runs whose launches are timed take longer than others.
+    let watches = times.is_none() && pool.threads() > 1 && pace.watches();
+    pool.begin_run(!watches || pace.divides());
+    let begin = watches.then(Instant::now);
     let mut cpu = Cpu { inner, state, memory: attached, pool, times };
     let result = exec::execute(inner, &mut cpu, &limits(options));
-    cpu.pool.set_in_run(false);
+    let divides = cpu.pool.end_run();
+    if let Some(begin) = begin.filter(|_| divides) {
+        pace.note(begin.elapsed());
+    }
     result
 }
 
