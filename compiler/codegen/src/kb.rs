@@ -168,6 +168,17 @@ impl Kb {
     /// `max(a, b)` of i64.
     pub fn max(&mut self, a: Val, b: Val) -> Val { self.k.bin(BinOp::Max, a, b) }
 
+    /// All lanes of a vector combined in one, halves by halves.
+    pub fn across(&mut self, op: BinOp, mut x: Val) -> Val {
+        let mut lanes = self.k.ty(x).lanes;
+        while lanes > 1 {
+            lanes /= 2;
+            let (low, high) = (self.k.slice(x, 0, lanes), self.k.slice(x, lanes, lanes));
+            x = self.k.bin(op, low, high);
+        }
+        x
+    }
+
     /// `lo <= x < hi` of i64.
     pub fn within(&mut self, x: Val, lo: Val, hi: Val) -> Val {
         let a = self.k.cmp(Pred::Ge, x, lo);

@@ -1,6 +1,7 @@
 //! Constant data as the kernels want it: recipes applied once, when the artifact is written.
 
 mod halves;
+mod scaled;
 
 use xlac_ir::kernel::Const;
 use xlac_ir::scalar;
@@ -9,7 +10,8 @@ use xlac_ir::weights::{WeightId, Weights};
 use xlac_ir::DType;
 
 use crate::toom_cook::ToomCook;
-pub use halves::{Halves, dense};
+pub use halves::Halves;
+pub use scaled::Scaled;
 
 /// Constant data of the artifact.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,16 @@ pub enum Source {
     Tensor(Tensor),
 }
 
+impl Source {
+    /// The elements.
+    pub fn tensor<'a>(&'a self, weights: &'a Weights) -> &'a Tensor {
+        match self {
+            Source::Weight(id) => &weights.get(*id).tensor,
+            Source::Tensor(tensor) => tensor,
+        }
+    }
+}
+
 /// How the elements of a blob are arranged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pack {
@@ -45,6 +57,8 @@ pub enum Pack {
     Filters(Filters),
     /// A matrix in combinations of its quarters.
     Halves(Halves),
+    /// A matrix multiplied by powers of two.
+    Scaled(Scaled),
 }
 
 /// A matrix of lines by terms of a sum, cut in chunks of some lines by some terms: `[batch][tile][chunk][plane][image]`. A
@@ -82,9 +96,22 @@ pub struct Filters {
     pub offset: usize,
     /// Columns of a panel.
     pub width: usize,
+    /// Powers of two by which input and output channels are multiplied before; those that are all zeros may have any.
+    pub exponents: Option<(Vec<i16>, Vec<i16>)>,
 }
 
 impl Filters {
+    /// The elements of the blob.
+    pub fn panels(&self, tensor: &Tensor) -> Vec<f32> {
+        let mut all = Vec::with_capacity(self.len());
+        let done = write_filters(tensor, self, |panel| {
+            all.extend_from_slice(panel);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let Ok(()) = done;
+        all
+    }
+
     /// Products of a tile of results.
     pub fn products(&self) -> usize { self.axes.iter().map(|a| a.n()).product() }
 
@@ -198,6 +225,7 @@ impl Blob {
             Pack::Images(images) => images.len(),
             Pack::Filters(filters) => filters.len(),
             Pack::Halves(halves) => halves.len(),
+            Pack::Scaled(scaled) => scaled.len(),
         }
     }
 
@@ -207,12 +235,7 @@ impl Blob {
     /// Bytes of the blob.
     pub fn bytes(&self, weights: &Weights) -> usize { self.len(weights) * self.dtype.size() }
 
-    fn tensor<'a>(&'a self, weights: &'a Weights) -> &'a Tensor {
-        match &self.source {
-            Source::Weight(id) => &weights.get(*id).tensor,
-            Source::Tensor(t) => t,
-        }
-    }
+    fn tensor<'a>(&'a self, weights: &'a Weights) -> &'a Tensor { self.source.tensor(weights) }
 
     /// Makes the bytes, piece by piece, so that no second copy of a large weight is ever held.
     pub fn write<E>(&self, weights: &Weights, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
@@ -225,10 +248,47 @@ impl Blob {
             }
             Pack::Strided(s) => write_strided(tensor, self.dtype, s, sink),
             Pack::Images(images) => write_images(tensor, self.dtype, images, sink),
-            Pack::Filters(filters) => write_filters(tensor, filters, sink),
+            Pack::Filters(filters) => write_filters(tensor, filters, |panel| {
+                let bytes: Vec<u8> = panel.iter().flat_map(|x| x.to_le_bytes()).collect();
+                sink(&bytes)
+            }),
             Pack::Halves(halves) => halves.write(tensor, sink),
+            Pack::Scaled(scaled) => scaled.write(tensor, sink),
         }
     }
+}
+
+/// Lines copied at once, so that those of a power of two of elements do not push each other out of the cache.
+const LINES: usize = 16;
+
+/// Where the elements of nested axes lie, given their sizes and strides, outermost first.
+pub fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
+    axes.iter().fold(vec![0], |all, &(n, stride)| all.iter().flat_map(|at| (0..n).map(move |i| at + i * stride)).collect())
+}
+
+/// A matrix of weights, row-major: where its terms begin, the number of its columns with their stride, and its first element.
+pub fn dense(tensor: &Tensor, terms: &[usize], cols: (usize, usize), offset: usize) -> Vec<f32> {
+    if tensor.dtype != DType::F32 {
+        let values = tensor.to_f32();
+        return gather(|at| values[at], terms, cols, offset);
+    }
+    // No second copy of a large weight.
+    let (values, _) = tensor.data.as_chunks::<4>();
+    gather(|at| f32::from_le_bytes(values[at]), terms, cols, offset)
+}
+
+fn gather(value: impl Fn(usize) -> f32, terms: &[usize], cols: (usize, usize), offset: usize) -> Vec<f32> {
+    if cols.1 == 1 {
+        return terms.iter().flat_map(|term| (offset + term..).take(cols.0)).map(value).collect();
+    }
+    let mut out = vec![0.0; terms.len() * cols.0];
+    for first in (0..cols.0).step_by(LINES) {
+        let end = cols.0.min(first + LINES);
+        for (term, line) in terms.iter().zip(out.chunks_exact_mut(cols.0)) {
+            line[first..end].iter_mut().zip(first..).for_each(|(x, col)| *x = value(offset + term + col * cols.1));
+        }
+    }
+    out
 }
 
 fn write_strided<E>(
@@ -272,11 +332,6 @@ fn write_images<E>(tensor: &Tensor, dtype: DType, m: &Images, mut sink: impl FnM
     let (lines, depth) = m.tile;
     let size = dtype.size();
     let swizzle = Swizzle::new(dtype, depth);
-    let offsets = |axes: &[(usize, usize)]| {
-        axes.iter().fold(vec![0], |all, &(n, stride)| {
-            all.iter().flat_map(|at| (0..n).map(move |i| at + i * stride)).collect::<Vec<usize>>()
-        })
-    };
     let (batches, terms) = (offsets(&m.batch), offsets(&m.k));
     let plane = lines * depth * size;
     let mut image = vec![0; plane * m.planes];
@@ -308,10 +363,14 @@ fn write_images<E>(tensor: &Tensor, dtype: DType, m: &Images, mut sink: impl FnM
     Ok(())
 }
 
-fn write_filters<E>(tensor: &Tensor, f: &Filters, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+/// Makes the panels one after the other.
+fn write_filters<E>(tensor: &Tensor, f: &Filters, mut sink: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
     let matrices: Vec<Vec<Vec<f64>>> = f.axes.iter().map(|a| a.filter()).collect();
     let taps = f.tap_offsets();
     let get = |at: usize| f64::from(f32::from_bits(scalar::convert(tensor.get(at), DType::F32).bits as u32));
+    let factors = |exponents: &[i16]| exponents.iter().map(|&e| f64::from(e).exp2()).collect::<Vec<_>>();
+    let factors = f.exponents.as_ref().map(|(channels, cols)| (factors(channels), factors(cols)));
+    let factor = |channel: usize, col: usize| factors.as_ref().map_or(1.0, |(of_channels, of_cols)| of_channels[channel] * of_cols[col]);
     let plane = f.channels.0 * f.width;
     let mut panel = vec![0f32; f.products() * plane];
     for first in (0..f.cols.0).step_by(f.width) {
@@ -319,7 +378,7 @@ fn write_filters<E>(tensor: &Tensor, f: &Filters, mut sink: impl FnMut(&[u8]) ->
         for channel in 0..f.channels.0 {
             // The columns of a panel lie side by side: [tap][column].
             let base = f.offset + first * f.cols.1 + channel * f.channels.1;
-            let at = |tap: &usize, col: usize| if col < cols { get(base + tap + col * f.cols.1) } else { 0.0 };
+            let at = |tap: &usize, col: usize| if col < cols { get(base + tap + col * f.cols.1) * factor(channel, first + col) } else { 0.0 };
             let mut values: Vec<f64> = taps.iter().flat_map(|tap| (0..f.width).map(move |col| at(tap, col))).collect();
             let mut outer = 1;
             for (axis, matrix) in f.axes.iter().zip(&matrices) {
@@ -332,8 +391,7 @@ fn write_filters<E>(tensor: &Tensor, f: &Filters, mut sink: impl FnMut(&[u8]) ->
                 to.iter_mut().zip(line).for_each(|(to, x)| *to = *x as f32);
             }
         }
-        let bytes: Vec<u8> = panel.iter().flat_map(|x| x.to_le_bytes()).collect();
-        sink(&bytes)?;
+        sink(&panel)?;
     }
     Ok(())
 }

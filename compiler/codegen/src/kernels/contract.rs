@@ -7,6 +7,8 @@
 //! the panel are loaded and multiplied with `mr` broadcast elements of the first operand. Since every accumulator takes its
 //! terms in order with one fused multiply-add each, `exact` and `fast` share it.
 //!
+//! With `fast` numerics some take fewer multiplications: see `winograd`, `fip` and `strassen`.
+//!
 //! Products of 8-bit integers take four terms a step: see `quads`; where registers hold matrices, sixty-four: see `matrices`.
 //!
 //! Limit: one vector multiply-add per cycle and accumulator vector; panels come from the second-level cache at
@@ -14,6 +16,9 @@
 //!
 //! All this is for CPUs; on GPUs the common form is computed by the kernels of `gpu`.
 
+mod direct;
+mod fip;
+mod form;
 mod gpu;
 mod matrices;
 mod micro;
@@ -25,6 +30,7 @@ mod strassen;
 mod sum;
 mod tile;
 mod transposed;
+mod weights;
 pub mod winograd;
 
 pub use padding::{padded, padded_with};
@@ -34,7 +40,7 @@ use std::collections::{HashMap, HashSet};
 
 use xlac_ir::dim::{Dim, Symbol};
 use xlac_ir::graph::{Graph, Loc, NodeId, ValueId};
-use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, Val};
+use xlac_ir::kernel::{BinOp, Buf, Const, LoopHint, Pred, UnOp, Val};
 use xlac_ir::ops::{Conv, ConvTranspose, MatMul};
 use xlac_ir::DType;
 
@@ -48,6 +54,8 @@ use crate::memory::{hint, hint_of_one};
 use crate::pack::{Blob, Pack, Strided};
 use crate::plan::Storage;
 use crate::view::{Layout, View, coalesce};
+use direct::{DirectPlan, Emitter};
+use form::{EpilogueAccess, Form, epilogue_access};
 use matrices::Matrices;
 use panels::pack_second;
 use quads::{Extra, Quads};
@@ -88,6 +96,7 @@ struct Axis {
 }
 
 /// A contraction in the common form.
+#[derive(Clone)]
 struct Contraction {
     axes: Vec<Axis>,
     /// Nested sum axes, outermost first: size and stride in the first operand.
@@ -101,6 +110,7 @@ struct Contraction {
 }
 
 /// The second operand before its panel width is known.
+#[derive(Clone)]
 enum Second {
     /// Element of batch `i`, sum index `k`, column `n` at `sum batch[i] + sum k + n` strides of a place.
     View { place: Place, batch: Vec<Dim>, k: Vec<Dim>, n: Dim },
@@ -216,38 +226,6 @@ fn direct(l: &mut Lowering, group: &Group, op: &Conv) -> Result<(), CompileError
     emit(l, group, c)
 }
 
-/// A value read or written by the epilogue: strides along batch axes, row axes and the column axis.
-struct EpilogueAccess {
-    batch: Vec<Dim>,
-    rows: Vec<Dim>,
-    col: Dim,
-}
-
-fn epilogue_access(axes: &[Axis], view: &View) -> EpilogueAccess {
-    let of = |role: Role| axes.iter().filter(move |x| x.role == role).map(|x| &view.strides[x.axis] * &x.step);
-    EpilogueAccess { batch: of(Role::Batch).collect(), rows: of(Role::Row).collect(), col: of(Role::Col).next().expect("one column axis") }
-}
-
-/// Everything the loops need.
-struct Emitter<'a> {
-    g: &'a Graph,
-    anchor: ValueId,
-    /// Symbol of a batch, which is mostly of one.
-    sole: Option<Symbol>,
-    batch: Vec<Dim>,
-    rows: Vec<Dim>,
-    cols: Dim,
-    a_batch: Vec<Dim>,
-    a_rows: Vec<Dim>,
-    panels: Panels,
-    sum: sum::Sum,
-    dtype: DType,
-    tile: Tile,
-    leaves: HashMap<ValueId, Leaf>,
-    outs: Vec<Out>,
-    spill: Option<Buf>,
-}
-
 /// What becomes of the elements of a contraction.
 struct Epilogue {
     /// Stands for an element of the contraction itself.
@@ -306,96 +284,28 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         gpu::emit(l, c, epilogue);
         return Ok(());
     }
-    let (mut leaves, read) = operands_of(l, &c, &mut epilogue);
-    let Epilogue { anchor, dtype, members, exits, name, loc, .. } = epilogue;
-    let size = |role: Role| c.axes.iter().filter(move |x| x.role == role).map(|x| x.size.clone()).collect::<Vec<_>>();
-    let (batch, cols) = (size(Role::Batch), size(Role::Col)[0].clone());
-    let views = exits.iter().map(|e| &e.1.view).chain(read.iter().map(|r| &r.1.view));
-    let access: Vec<EpilogueAccess> = views.map(|v| epilogue_access(&c.axes, v)).collect();
-    let a_of = |role: Role| c.axes.iter().filter(move |x| x.role == role).map(|x| x.a.clone()).collect::<Vec<_>>();
-    let mut row_access: Vec<Vec<Dim>> = std::iter::once(a_of(Role::Row)).chain(access.iter().map(|a| a.rows.clone())).collect();
-    let mut rows = coalesce(&size(Role::Row), &mut row_access);
-    if rows.is_empty() {
-        rows.push(Dim::ONE);
-        row_access.iter_mut().for_each(|a| a.push(Dim::ZERO));
+    let (leaves, read) = operands_of(l, &c, &mut epilogue);
+    let form = Form::new(l, &c, epilogue, leaves, read);
+    let plan = DirectPlan::new(l, &c, &form);
+    if let Some(product) = fip::Product::of(l, &c, &form.rows, plan.tile) {
+        let Some(least) = product.least_rows() else {
+            product.emit(l, &c.a, &form);
+            return Ok(());
+        };
+        let enough = Dim::product(&form.rows).floor_div(&Dim::from(least)).at_most(&Dim::ONE);
+        l.guarded(&(&Dim::ONE - &enough), |l| {
+            plan.emit(l, c.clone(), &form);
+            Ok(())
+        })?;
+        return l.guarded(&enough, |l| {
+            product.emit(l, &c.a, &form);
+            Ok(())
+        });
     }
-    let quads = Quads::of(l.target, &c);
-    let k = quads.as_ref().map_or_else(|| merge_k(&c.k), |q| q.steps(&c.k));
-    let k_total = Dim::product(c.k.iter().map(|k| &k.0));
-    let meet = rows_meet(&row_access[0], &k, c.a.dtype);
-    let steps = Dim::product(k.iter().map(|k| &k.0));
-    let extra = quads.as_ref().map_or(Extra::default(), Quads::registers);
-    let row = rows.last().expect("at least one");
-    let (time, tile) = choose_tile(l, row, &cols, &steps, c.acc, meet, extra);
-    let terms = quads.as_ref().and_then(|q| q.terms(&k));
-    let by_matrices = terms.and_then(|terms| Matrices::of(l.target, row, &cols, &k, terms, meet));
-    let (tile, mut matrices) = match by_matrices {
-        Some((less, tile, matrices)) if less < time => (tile, Some(matrices)),
-        _ => (tile, None),
-    };
-
-    let loops = |a: &EpilogueAccess, rows: &[Dim]| [&a.batch[..], rows, std::slice::from_ref(&a.col)].concat();
-    let bound: Vec<Vec<Dim>> = access.iter().zip(&row_access[1..]).map(|(a, rows)| loops(a, rows)).collect();
-    let dtypes: Vec<DType> = read.iter().map(|r| l.g.ty(r.0).dtype).collect();
-    let bind = |kb: &mut Kb| {
-        let outs = exits.iter().zip(&bound).map(|((v, place), strides)| (*v, kb.write(place), place.dtype, strides.clone())).collect();
-        let read = read.iter().zip(&dtypes).zip(&bound[exits.len()..]);
-        leaves.extend(read.map(|(((v, place), &dtype), strides)| (*v, Leaf::Buffer { buf: kb.read(place), strides: strides.clone(), dtype })));
-        (leaves, outs)
-    };
-    let work: u32 = members.iter().map(|&n| group::cost(&l.g.node(n).op)).sum();
-    if let Some(product) = strassen::Product::of(l, &c, &rows, tile) {
-        product.emit(l, &c.a, (rows, row_access.swap_remove(0)), (&name, anchor, dtype, &loc), work, bind);
-        return Ok(());
+    match strassen::Product::of(l, &c, &form.rows, plan.tile) {
+        Some(product) => product.emit(l, &c.a, &form),
+        None => plan.emit(l, c, &form),
     }
-    let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &cols, tile, &batch, c.acc, quads.is_some());
-    let mut kb = Kb::new(&name);
-    let a = kb.read(&c.a);
-    let panels = Panels { buf: kb.read(&b_place), batch: b_batch, panel: b_panel, k: b_k };
-    let (leaves, outs) = bind(&mut kb);
-    if let Some(matrices) = matrices.as_mut().filter(|m| m.copies()) {
-        matrices.edge = Some(kb.scratch("edge", c.a.dtype, &Dim::from(Matrices::edge_len())));
-    }
-    let spill = (matrices.is_some() || work > INLINE_EPILOGUE && tile.mr > 1)
-        .then(|| kb.scratch("tile", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
-    let long = hint(&k_total) >= CHAIN && c.acc.is_float() && !l.exact();
-    let far = hint(&(&cols * &k_total)) * c.acc.size() as i64 >= l.target.cache_bytes[1] as i64;
-    let totals = long.then(|| kb.scratch("totals", c.acc, &Dim::from(i64::from(tile.mr) * tile.nr())));
-    // The first axis is a batch if others follow it.
-    let first = c.axes.first().filter(|_| c.axes.len() > 2);
-    let e = Emitter {
-        g: l.g,
-        anchor,
-        sole: first.and_then(|x| x.size.as_symbol()).cloned(),
-        batch,
-        rows,
-        cols,
-        a_batch: a_of(Role::Batch),
-        a_rows: row_access[0].clone(),
-        sum: sum::Sum {
-            from: a, panels: panels.buf, tile, acc: c.acc, unroll: unroll(l, tile, &k, extra), k, pitch: panels.k, totals, far, quads, matrices,
-        },
-        panels,
-        dtype,
-        tile,
-        leaves,
-        outs,
-        spill,
-    };
-    let elements = Dim::product(c.axes.iter().map(|x| &x.size));
-    let macs = &elements * &k_total;
-    let tiles = e.emit(&mut kb, &k_total);
-    let flops = &macs * &Dim::from(2i64);
-    let traffic = &(&elements * &Dim::from(4 * (exits.len() + read.len()))) + &operand_bytes(&e, &k_total);
-    // About 16 multiply-adds a nanosecond for every 16 bytes of vector.
-    let faster = match (&e.sum.matrices, &e.sum.quads) {
-        (Some(_), _) => 8,
-        (None, Some(_)) => 2,
-        (None, None) => 1,
-    };
-    let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 4 * faster;
-    let tile_ns = macs.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
-    l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
     Ok(())
 }
 
@@ -415,14 +325,6 @@ fn operands_of(l: &mut Lowering, c: &Contraction, epilogue: &mut Epilogue) -> (H
         exits.iter_mut().chain(&mut read).for_each(|(_, p)| p.view = p.view.slice(starts, steps));
     }
     (leaves, read)
-}
-
-fn operand_bytes(e: &Emitter, k: &Dim) -> Dim {
-    let four = Dim::from(4i64);
-    let batch = Dim::product(&e.batch);
-    let a = &Dim::product(&e.rows) * k;
-    let b = &e.cols * k;
-    &(&batch * &(&a + &b)) * &four
 }
 
 /// Merges nested sum axes that are one contiguous walk.

@@ -1,5 +1,6 @@
 //! Matrices in the seven combinations of their quarters that Strassen's algorithm multiplies with.
 
+use super::{dense, offsets};
 use xlac_ir::tensor::Tensor;
 
 /// Combinations of the quarters of a matrix of terms by columns, in panels of columns: `[panel][combination][term][column]`,
@@ -21,26 +22,6 @@ pub struct Halves {
     pub exponents: (Vec<i16>, Vec<i16>),
 }
 
-/// Lines copied at once, so that those of a power of two of elements do not push each other out of the cache.
-const LINES: usize = 16;
-
-/// A matrix of weights, row-major: the number of its terms and columns, with their strides, and its first element.
-pub fn dense(tensor: &Tensor, terms: (usize, usize), cols: (usize, usize), offset: usize) -> Vec<f32> {
-    let values = tensor.to_f32();
-    if (cols.1, terms.1, offset, values.len()) == (1, cols.0, 0, terms.0 * cols.0) {
-        return values;
-    }
-    let mut out = vec![0.0; terms.0 * cols.0];
-    for first in (0..cols.0).step_by(LINES) {
-        let end = cols.0.min(first + LINES);
-        for (term, line) in out.chunks_exact_mut(cols.0).enumerate() {
-            let from = offset + term * terms.1;
-            line[first..end].iter_mut().zip(first..).for_each(|(x, col)| *x = values[from + col * cols.1]);
-        }
-    }
-    out
-}
-
 impl Halves {
     /// Elements.
     pub fn len(&self) -> usize { (self.cols.0 / 2).div_ceil(self.width) * self.width * (self.terms.0 / 2) * self.combinations.len() }
@@ -48,7 +29,7 @@ impl Halves {
     /// Makes the bytes, panel by panel.
     pub fn write<E>(&self, tensor: &Tensor, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let (terms, cols) = (self.terms.0 / 2, self.cols.0 / 2);
-        let values = dense(tensor, self.terms, self.cols, self.offset);
+        let values = dense(tensor, &offsets(&[self.terms]), self.cols, self.offset);
         let factors = |exponents: &[i16]| exponents.iter().map(|&e| f64::from(e).exp2()).collect::<Vec<_>>();
         let (of_terms, of_cols) = (factors(&self.exponents.0), factors(&self.exponents.1));
         let plane = terms * self.width;

@@ -2,6 +2,7 @@
 
 mod attention;
 mod bytes;
+mod fip;
 mod gpu_contract;
 mod harness;
 mod indexing;

@@ -56,7 +56,7 @@ pub(super) fn pack_second(
 
 /// The recipe for a constant second operand.
 #[allow(clippy::too_many_arguments)]
-fn packed_blob(
+pub(super) fn packed_blob(
     l: &Lowering,
     place: &Place,
     b_batch: &[Dim],

@@ -2,8 +2,11 @@
 //! transformed operands in scratch memory times panels of transformed weights, into scratch memory. And what such a kernel
 //! takes, in the time of a vector multiply-add.
 
+mod scaled;
+
 use super::sum::{Start, Sum};
 use super::*;
+use scaled::Scaled;
 
 /// Bytes a core gets from the last-level cache in the time of a multiply-add of 16 lanes.
 pub(super) const CACHE_BYTES: f64 = 10.0;
@@ -23,6 +26,8 @@ pub struct Block {
     pub(super) rows: i64,
     /// Panels of a tile task.
     pub(super) panels: i64,
+    /// Products are made by fast inner products, one vector of columns a tile.
+    pub(super) fip: bool,
 }
 
 impl Block {
@@ -37,7 +42,17 @@ impl Block {
         let fit = tiles.filter(move |&(nv, mr)| mr * nv + nv <= registers && (nv - 1) * lanes < cols && (mr <= rows || mr == 1));
         fit.flat_map(move |(nv, mr)| {
             let tile = Tile { mr: mr as u32, nv: nv as u32, lanes: lanes as u32 };
-            (1..=(96 / mr).clamp(1, (rows + mr - 1) / mr)).map(move |rows| Block { tile, rows, panels: 1 })
+            (1..=(96 / mr).clamp(1, (rows + mr - 1) / mr)).map(move |rows| Block { tile, rows, panels: 1, fip: false })
+        })
+    }
+
+    /// Every block for so many rows whose products are fast inner products, with one panel a task.
+    pub(super) fn all_fip(l: &Lowering, rows: i64) -> impl Iterator<Item = Block> {
+        let lanes = l.target.lanes(DType::F32);
+        let heights = l.target.adds_beside_multiplying().then_some(fip::HEIGHTS);
+        heights.into_iter().flatten().filter(move |&mr| mr <= rows).flat_map(move |mr| {
+            let tile = Tile { mr: mr as u32, nv: 1, lanes };
+            (1..=(96 / mr).clamp(1, (rows + mr - 1) / mr)).map(move |rows| Block { tile, rows, panels: 1, fip: true })
         })
     }
 
@@ -56,7 +71,7 @@ impl Block {
         let (nv, mr) = (i64::from(self.tile.nv), i64::from(self.tile.mr));
         // The last block does only the register tiles it needs.
         let row_tiles = rows / self.len() * self.rows + (rows % self.len() + mr - 1) / mr;
-        let product = terms as f64 * step_time(self.tile) + 12.0 + 1.5 * (mr * nv) as f64;
+        let product = if self.fip { fip::tile_time(mr, terms) } else { terms as f64 * step_time(self.tile) + 12.0 + 1.5 * (mr * nv) as f64 };
         (row_tiles * self.panels_of(cols) * products) as f64 * product
     }
 }
@@ -67,6 +82,20 @@ pub(super) fn step_time(tile: Tile) -> f64 {
     let (m, v) = (f64::from(tile.mr), f64::from(tile.nv));
     let cycle = if tile.lanes >= 16 { 1.0 } else { 2.0 };
     (m * v).max((m + v) * 0.6 * cycle).max(4.0 * cycle) + 0.05 * (m + v)
+}
+
+/// Time of the direct sum of a product of so many rows, terms and columns, in register tiles of a size.
+pub(super) fn direct_time(l: &Lowering, tile: Tile, (rows, terms, cols): (i64, i64, i64)) -> f64 {
+    let (tall, short) = row_heights(rows, i64::from(tile.mr));
+    let of = |mr: u32, tiles: i64| {
+        let block = Block { tile: Tile { mr, ..tile }, rows: 1, panels: 1, fip: false };
+        block.time(tiles * i64::from(mr), cols, 1, terms)
+    };
+    let lanes = l.target.lanes(DType::F32);
+    let time = of(tile.mr, tall) + if short > 0 { of(tile.mr - 1, short) } else { 0.0 };
+    // Tiles of narrower vectors are taken where these are as much faster.
+    let time = time * f64::from(tile.lanes) / f64::from(lanes);
+    overlapped(lanes.into(), time, (4 * terms * cols) as f64 / MEMORY_BYTES)
 }
 
 /// Time of computing that goes on while data arrive; the latter is given for vectors of 16 lanes.
@@ -95,6 +124,9 @@ pub(super) struct Products {
     /// Products: `[product][row][column]`.
     pub y: Buf,
     pub y_product: i64,
+    /// Rows of a block.
+    len: i64,
+    fip: Option<Scaled>,
 }
 
 impl Products {
@@ -119,6 +151,8 @@ impl Products {
             x_product,
             y: kb.scratch("products", DType::F32, &Dim::from(y_product * most)),
             y_product,
+            len: block.len(),
+            fip: None,
         }
     }
 
@@ -176,6 +210,6 @@ impl Products {
     fn sum(&self) -> Sum {
         let k = vec![(self.terms.clone(), Dim::ONE)];
         let (from, panels, tile, unroll) = (self.x, self.weights, self.tile, self.unroll);
-        Sum { from, panels, tile, acc: DType::F32, k, pitch: tile.nr(), unroll, totals: None, far: false, quads: None, matrices: None }
+        Sum { from, panels, tile, acc: DType::F32, k, pitch: tile.nr(), unroll, totals: None, far: false, quads: None, matrices: None, fip: false }
     }
 }

@@ -26,10 +26,11 @@ mod scales;
 mod scheme;
 
 use super::products::{Block, Products};
+use super::weights::{Matrix, inverses};
 use super::*;
-use crate::pack::{Halves, Source, dense};
+use crate::pack::{Halves, Source, dense, offsets};
 use algorithm::{MOST, PAIRED, WEIGHTS};
-use scales::{Matrix, Scales};
+use scales::Scales;
 use scheme::Sizes;
 use xlac_ir::tensor::Tensor;
 
@@ -68,11 +69,8 @@ impl Product {
         let block = Sizes { rows, terms: terms.0 as i64, cols: cols.0 as i64 }.scheme(l, direct)?;
         let source = l.plan.blobs[index as usize].source.clone();
         let offset = size(&place.view.offset)?;
-        let tensor = match &source {
-            Source::Weight(id) => &l.weights.get(*id).tensor,
-            Source::Tensor(tensor) => tensor,
-        };
-        let scales = Matrix { values: &dense(tensor, terms, cols, offset), cols: cols.0 }.scales()?;
+        let tensor = source.tensor(l.weights);
+        let scales = Scales::of(&Matrix { values: &dense(tensor, &offsets(&[terms]), cols, offset), cols: cols.0 })?;
         Some(Product { block, scales, source, terms, cols, offset })
     }
 
@@ -90,41 +88,32 @@ impl Product {
         constant(l, Blob { source: self.source.clone(), pack: Pack::Halves(halves), dtype: DType::F32 })
     }
 
-    /// Launches the kernel. `work` is the cost of the epilogue, and `bind` makes its parameters.
-    pub fn emit(
-        &self,
-        l: &mut Lowering,
-        a: &Place,
-        (rows, a_rows): (Vec<Dim>, Vec<Dim>),
-        (name, anchor, dtype, loc): (&str, ValueId, DType, &Loc),
-        work: u32,
-        bind: impl FnOnce(&mut Kb) -> (HashMap<ValueId, Leaf>, Vec<Out>),
-    ) {
+    /// Launches the kernel.
+    pub fn emit(&self, l: &mut Lowering, a: &Place, form: &Form) {
         let weights = self.weights(l);
         let bytes = l.plan.buffers[weights.buffer.0 as usize].bytes.clone();
         let scales = [&self.scales.terms, &self.scales.cols].map(|e| e.as_ref().map(|e| constant(l, factors(e))));
-        let mut kb = Kb::new(&format!("strassen_{name}"));
+        let mut kb = Kb::new(&format!("strassen_{}", form.name));
         let (from, panels) = (kb.read(a), kb.read(&weights));
         let [term_scales, col_scales] = scales.map(|place| place.map(|place| kb.read(&place)));
         let (terms, cols) = (self.terms.0 as i64, self.cols.0 as i64);
         let (half, matrices) = (Dim::from(terms / 2), WEIGHTS.len() as i64);
         let products = Products::new(l, &mut kb, &self.block, MOST, &half, (panels, matrices));
-        let long = work > INLINE_EPILOGUE;
+        let long = form.work > INLINE_EPILOGUE;
         let spill = long.then(|| kb.scratch("results", DType::F32, &Dim::from(2 * self.block.tile.nr())));
-        let (leaves, outs) = bind(&mut kb);
-        let values = outs.len() + leaves.values().filter(|leaf| matches!(leaf, Leaf::Buffer { .. })).count();
-        let count = Dim::product(&rows);
+        let (leaves, outs) = form.bind(&mut kb);
+        let count = Dim::product(&form.rows);
         let e = kernel::Emitter {
             g: l.g,
-            anchor,
-            dtype,
+            anchor: form.anchor,
+            dtype: form.dtype,
             block: self.block.clone(),
             products,
-            rows,
+            rows: form.rows.clone(),
             terms: terms / 2,
             cols: cols / 2,
             a: from,
-            a_rows,
+            a_rows: form.a_rows.clone(),
             term_scales,
             col_scales,
             spill,
@@ -134,10 +123,10 @@ impl Product {
         let tiles = e.emit(&mut kb);
         // The operations of the product, not of the algorithm: rates compare with those of other kernels.
         let flops = &count * &Dim::from(2 * terms * cols);
-        let traffic = &(&count * &Dim::from(4 * (terms + cols * values as i64))) + &bytes;
+        let traffic = &(&count * &Dim::from(4 * (terms + cols * form.values()))) + &bytes;
         let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 2;
         let tile_ns = flops.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
-        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, loc);
+        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &form.loc);
     }
 }
 
@@ -149,7 +138,7 @@ fn constant(l: &mut Lowering, blob: Blob) -> Place {
 
 /// What operands or results are multiplied by where the weights were by powers of two.
 fn factors(exponents: &[i16]) -> Blob {
-    let values: Vec<Const> = scales::inverses(exponents).map(Const::f32).collect();
+    let values: Vec<Const> = inverses(exponents).map(Const::f32).collect();
     let tensor = Tensor::from_consts(DType::F32, vec![exponents.len()], values);
     Blob { source: Source::Tensor(tensor), pack: Pack::Plain, dtype: DType::F32 }
 }

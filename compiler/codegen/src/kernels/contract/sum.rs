@@ -36,6 +36,8 @@ pub(super) struct Sum {
     pub quads: Option<Quads>,
     /// How high blocks of rows are summed, if it is by matrices.
     pub matrices: Option<Matrices>,
+    /// A step takes twelve terms in eight multiplications: see `fip`. Axes and pitch are those of steps.
+    pub fip: bool,
 }
 
 /// First elements of what a sum reads.
@@ -69,10 +71,10 @@ impl Sum {
     /// The sums of `rows`, which tell by how much a row's elements lie after those of the first, in part known.
     pub fn emit(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)]) -> Vec<Val> {
         let zero = kb.k.splat_const(Const::number(self.acc, 0.0), self.tile.lanes);
-        let zeros = vec![zero; rows.len() * self.tile.nv as usize];
         if let Some(quads) = &self.quads {
             return self.emit_quads(kb, quads, at, rows, zero);
         }
+        let zeros = vec![zero; rows.len() * self.tile.nv as usize];
         let Some(totals) = self.totals else { return self.nest(kb, 0, at, rows, zeros) };
         let terms = kb.k.int(0);
         let last = self.chains(kb, 0, Progress { at, terms }, totals, rows, &zeros, zeros.clone());
@@ -83,11 +85,26 @@ impl Sum {
         }).collect()
     }
 
+    /// [`Sum::emit`], added to what there is.
+    pub fn add_to(&self, kb: &mut Kb, at: Start, rows: &[(Val, i64)], before: Vec<Val>) -> Vec<Val> {
+        if self.totals.is_none() {
+            return self.nest(kb, 0, at, rows, before);
+        }
+        let sums = self.emit(kb, at, rows);
+        sums.into_iter().zip(before).map(|(sum, before)| kb.k.add(sum, before)).collect()
+    }
+
     fn total(&self, kb: &mut Kb, totals: Buf, begin: Val, i: i64) -> Val {
         kb.k.load(totals, begin, i * i64::from(self.tile.lanes), self.tile.lanes, None)
     }
 
     fn terms(&self) -> Dim { Dim::product(self.k.iter().map(|k| &k.0)) }
+
+    /// The most steps of a chain.
+    fn chain(&self) -> i64 { if self.fip { CHAIN / fip::STEP } else { CHAIN } }
+
+    /// True if there are more steps than a chain's.
+    pub fn is_long(&self) -> bool { hint(&self.terms()) > self.chain() }
 
     /// Terms of one step along an axis.
     fn inner(&self, level: usize) -> Dim { Dim::product(self.k[level + 1..].iter().map(|k| &k.0)) }
@@ -118,7 +135,7 @@ impl Sum {
     fn chains(&self, kb: &mut Kb, level: usize, done: Progress, totals: Buf, rows: &[(Val, i64)], zeros: &[Val], chain: Vec<Val>) -> Vec<Val> {
         let size = &self.k[level].0;
         let inner = self.inner(level);
-        let outer = hint(&inner) >= CHAIN;
+        let outer = hint(&inner) >= self.chain();
         let piece = if outer { 1 } else { self.piece(level) };
         let (zero, hi) = (kb.k.int(0), kb.dim(size));
         let open = kb.k.begin_for((zero, hi, piece), &chain, LoopHint::Plain);
@@ -144,10 +161,10 @@ impl Sum {
         match self.k[level].0.as_const() {
             Some(size) => {
                 let least = if level == 0 { 2 } else { 1 };
-                let chains = ((size * inner + CHAIN - 1) / CHAIN).max(least);
+                let chains = ((size * inner + self.chain() - 1) / self.chain()).max(least);
                 (size + chains - 1) / chains
             }
-            None => (CHAIN / inner).max(1),
+            None => (self.chain() / inner).max(1),
         }
     }
 
@@ -210,6 +227,9 @@ impl Sum {
         self.bring(kb, at, 1);
         if let Some(quads) = &self.quads {
             return self.four_terms(kb, quads, at, rows, accs, 4);
+        }
+        if self.fip {
+            return self.fip_step(kb, at, rows, accs);
         }
         let panel: Vec<Val> =
             (0..self.tile.nv).map(|v| kb.k.load(self.panels, at.panel, i64::from(v * lanes), lanes, None)).collect();

@@ -14,6 +14,7 @@
 mod kernel;
 mod scheme;
 
+use super::fip::FilterScales;
 use super::products::Products;
 use super::*;
 use crate::kernels::window;
@@ -47,18 +48,21 @@ pub fn conv(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme) -> Resu
 fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(ValueId, Place)]) {
     let node = l.anchor(group);
     let (xv, wv, anchor) = (node.inputs[0], node.inputs[1], node.outputs[0]);
-    let filters = filters(l, wv, scheme);
+    let (filters, scales) = filters(l, wv, scheme);
     let (x, inside) = operand_of(l, xv, op, &group.space, scheme);
 
     let rank = group.space.len();
     let order: Vec<usize> = std::iter::once(0).chain(2..rank).chain([1]).collect();
     let strides = |p: &Place| order.iter().map(|&a| p.view.strides[a].clone()).collect::<Vec<_>>();
     let sizes: Vec<String> = scheme.axes.iter().map(|a| a.m.to_string()).collect();
-    let mut kb = Kb::new(&format!("winograd{}_{}", sizes.join("x"), l.name(group)));
+    let fip = if scheme.block.fip { "_fip" } else { "" };
+    let mut kb = Kb::new(&format!("winograd{}{fip}_{}", sizes.join("x"), l.name(group)));
     let (leaves, outs) = window::operands(l, &mut kb, group, exits, &order);
     let x_shape = &l.g.ty(xv).shape;
     let results: usize = scheme.axes.iter().map(|a| a.m).product();
     let (x_buf, weights) = (kb.read(&x), kb.read(&filters));
+    let mut products = Products::new(l, &mut kb, &scheme.block, scheme.products(), &x_shape[1], (weights, scheme.products()));
+    let col_scales = scales.and_then(|scales| products.scale(l, &mut kb, &scales));
     let e = kernel::Emitter {
         g: l.g,
         anchor,
@@ -71,7 +75,8 @@ fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(
         x: x_buf,
         x_strides: strides(&x),
         bounds: (!inside).then(|| (op.before.clone(), x_shape[2..].to_vec())),
-        products: Products::new(l, &mut kb, &scheme.block, scheme.products(), &x_shape[1], (weights, scheme.products())),
+        products,
+        col_scales,
         tile: kb.scratch("results", DType::F32, &Dim::from(results as i64 * scheme.block.tile.nr())),
         lanes: l.target.lanes(DType::F32),
         masked: l.target.masked_memory,
@@ -90,24 +95,26 @@ fn short(l: &mut Lowering, group: &Group, op: &Conv, scheme: &Scheme, exits: &[(
     l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &loc);
 }
 
-/// The transformed filters.
-fn filters(l: &mut Lowering, wv: ValueId, scheme: &Scheme) -> Place {
+/// The transformed filters, with their scales if products are fast inner products.
+fn filters(l: &mut Lowering, wv: ValueId, scheme: &Scheme) -> (Place, Option<FilterScales>) {
     let plain = l.access(wv);
     let Storage::Blob(index) = l.plan.buffers[plain.buffer.0 as usize].storage else { unreachable!("filters are constant data") };
     let source = l.plan.blobs[index as usize].source.clone();
     let size = |d: &Dim| d.as_const().and_then(|c| usize::try_from(c).ok()).expect("constant filters have a fixed layout");
     let shape: Vec<usize> = l.g.ty(wv).shape.iter().map(size).collect();
     let strides: Vec<usize> = plain.view.strides.iter().map(size).collect();
-    let filters = Filters {
+    let mut filters = Filters {
         axes: scheme.axes.clone(),
         cols: (shape[0], strides[0]),
         channels: (shape[1], strides[1]),
         taps: strides[2..].to_vec(),
         offset: size(&plain.view.offset),
         width: scheme.block.tile.nr() as usize,
+        exponents: None,
     };
+    let scales = scheme.block.fip.then(|| FilterScales::new(source.tensor(l.weights), &mut filters));
     let buffer = l.blob(Blob { source, pack: Pack::Filters(filters), dtype: DType::F32 });
-    Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: DType::F32 }
+    (Place { buffer, view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype: DType::F32 }, scales)
 }
 
 /// The operand, and whether all that the tiles read lies inside of it: then its place starts at the first tile's corner.

@@ -5,6 +5,8 @@
 //! copies of their buffers; what they changed is written back, so that disjoint parts of one buffer may be parameters of
 //! one launch.
 
+pub mod products;
+
 use std::collections::HashMap;
 
 use xlac_codegen::plan::{BufferId, Host, Launch, Operand, Plan, Routine, Step, Storage};

@@ -120,7 +120,7 @@ impl Emitter<'_> {
         }
         [0, 2].map(|i| {
             let row = kb.k.add(squares[i], squares[i + 1]);
-            total(kb, row)
+            kb.across(BinOp::Add, row)
         })
     }
 
@@ -257,15 +257,4 @@ impl Emitter<'_> {
         let mut point = Point { g: self.g, leaves: &self.leaves, index, lanes, count, known };
         point.store(kb, &self.outs);
     }
-}
-
-/// The sum of a vector's lanes.
-fn total(kb: &mut Kb, mut x: Val) -> Val {
-    let mut lanes = kb.k.ty(x).lanes;
-    while lanes > 1 {
-        lanes /= 2;
-        let (low, high) = (kb.k.slice(x, 0, lanes), kb.k.slice(x, lanes, lanes));
-        x = kb.k.add(low, high);
-    }
-    x
 }

@@ -3,17 +3,12 @@
 
 use std::collections::HashMap;
 
+use crate::kernels::contract::weights::{LARGEST, Matrix, ZEROS, factor};
+
 /// How unlike two terms or two columns that are added may be, as the ratio of their norms.
 const ALIKE: f64 = 2.0;
-/// The largest exponent used: its power and the power's inverse are normal numbers.
-const LARGEST: f64 = 100.0;
-
 /// The largest sum of squares of a term whose combinations are finite for certain.
 const LARGEST_SQUARE: f64 = 1e74;
-
-/// The exponent of a term or column that is all zeros: nothing may come of what it is added to, however little, so that what is
-/// multiplied by its factor becomes zero.
-const ZEROS: i16 = i16::MIN;
 
 /// Exponents of the factors of the terms and of the columns of a matrix; none where all are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,57 +17,37 @@ pub(super) struct Scales {
     pub cols: Option<Vec<i16>>,
 }
 
-/// A matrix of weights, row-major: terms by columns.
-pub(super) struct Matrix<'a> {
-    pub values: &'a [f32],
-    pub cols: usize,
-}
-
-impl Matrix<'_> {
+impl Scales {
     /// The scales; none for weights that should be multiplied one by one:
     ///
     /// - where one is not finite;
     /// - where combinations could overflow;
     /// - where two columns are the same: their results must be, or a tie would be broken, and each depends on its partner too.
-    pub fn scales(&self) -> Option<Scales> {
-        let squares = self.squares_of_terms();
+    pub fn of(matrix: &Matrix) -> Option<Scales> {
+        let squares = matrix.squares_of_terms();
         if squares.iter().any(|n| n.is_nan() || *n > LARGEST_SQUARE) {
             return None;
         }
         let terms = exponents(&squares);
-        let squares = self.squares_of_cols(terms.as_deref());
-        if self.has_twins(&squares) {
+        let factors = (0..squares.len()).map(|i| terms.as_ref().map_or(1.0, |e| factor(e[i])));
+        let squares = matrix.squares_of_cols(factors);
+        if has_twins(matrix, &squares) {
             return None;
         }
         Some(Scales { terms, cols: exponents(&squares) })
     }
+}
 
-    fn terms(&self) -> std::slice::ChunksExact<'_, f32> { self.values.chunks_exact(self.cols) }
-
-    /// Sums of squares of the terms.
-    fn squares_of_terms(&self) -> Vec<f64> { self.terms().map(|term| term.iter().map(|&x| f64::from(x).powi(2)).sum()).collect() }
-
-    /// Sums of squares of the columns of terms that are multiplied by powers of two.
-    fn squares_of_cols(&self, exponents: Option<&[i16]>) -> Vec<f64> {
-        let mut sums = vec![0.0; self.cols];
-        for (i, term) in self.terms().enumerate() {
-            let factor = exponents.map_or(1.0, |e| (2.0 * f64::from(e[i])).exp2());
-            sums.iter_mut().zip(term).for_each(|(sum, &x)| *sum += f64::from(x).powi(2) * factor);
-        }
-        sums
-    }
-
-    /// True if two columns are the same, of those that are not all zeros; columns that are have the same squares.
-    fn has_twins(&self, squares: &[f64]) -> bool {
-        let mut before: HashMap<u64, Vec<usize>> = HashMap::new();
-        let same = |a: usize, b: usize| self.terms().all(|term| term[a] == term[b]);
-        (0..self.cols).filter(|&col| squares[col] > 0.0).any(|col| {
-            let like = before.entry(squares[col].to_bits()).or_default();
-            let twin = like.iter().any(|&other| same(other, col));
-            like.push(col);
-            twin
-        })
-    }
+/// True if two columns are the same, of those that are not all zeros; columns that are have the same squares.
+fn has_twins(matrix: &Matrix, squares: &[f64]) -> bool {
+    let mut before: HashMap<u64, Vec<usize>> = HashMap::new();
+    let same = |a: usize, b: usize| matrix.terms().all(|term| term[a] == term[b]);
+    (0..matrix.cols).filter(|&col| squares[col] > 0.0).any(|col| {
+        let like = before.entry(squares[col].to_bits()).or_default();
+        let twin = like.iter().any(|&other| same(other, col));
+        like.push(col);
+        twin
+    })
 }
 
 /// Exponents that make each of the first half of some norms, given as their squares, like its partner in the other half, by
@@ -93,17 +68,12 @@ fn exponents(squares: &[f64]) -> Option<Vec<i16>> {
     Some(pairs().map(|(&a, &b)| raise(a, b)).chain(pairs().map(|(&a, &b)| raise(b, a))).collect())
 }
 
-/// What is multiplied by instead of the factors' inverses.
-pub(super) fn inverses(exponents: &[i16]) -> impl Iterator<Item = f32> + '_ {
-    exponents.iter().map(|&e| if e == ZEROS { 0.0 } else { f32::from(-e).exp2() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn scales(values: &[f32], terms: usize) -> Option<Scales> {
-        Matrix { values, cols: values.len() / terms }.scales()
+        Scales::of(&Matrix { values, cols: values.len() / terms })
     }
 
     #[test]
@@ -122,7 +92,6 @@ mod tests {
     fn zeros_stay_zeros() {
         assert_eq!(scales(&[0.0, 0.0, 1.0, 1.5], 2), Some(Scales { terms: Some(vec![ZEROS, 0]), cols: None }));
         assert_eq!(scales(&[0.0, 1.0, 0.0, 1.5], 2), Some(Scales { terms: None, cols: Some(vec![ZEROS, 0]) }));
-        assert_eq!(inverses(&[ZEROS, 0, 3]).collect::<Vec<_>>(), [0.0, 1.0, 0.125]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether a matrix product is worth the algorithm, and in which blocks, from estimates of time.
 
 use super::*;
-use crate::kernels::contract::products::{Block, CACHE_BYTES, MEMORY_BYTES, OVERLAP, overlapped};
+use crate::kernels::contract::products::{Block, CACHE_BYTES, MEMORY_BYTES, OVERLAP, direct_time, overlapped};
 
 /// Share of the direct kernel's time that the estimate must not exceed. Measured times are about 0.93 of the estimates.
 const GAIN: f64 = 1.05;
@@ -32,21 +32,7 @@ impl Sizes {
             (self.time(l, &block, pairs), block)
         });
         let (time, block) = cuts.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (time < GAIN * self.direct(l, direct)).then_some(block)
-    }
-
-    /// Time of the direct sum in register tiles of this size.
-    fn direct(&self, l: &Lowering, tile: Tile) -> f64 {
-        let (tall, short) = row_heights(self.rows, i64::from(tile.mr));
-        let of = |mr: u32, tiles: i64| {
-            let block = Block { tile: Tile { mr, ..tile }, rows: 1, panels: 1 };
-            block.time(tiles * i64::from(mr), self.cols, 1, self.terms)
-        };
-        let lanes = l.target.lanes(DType::F32);
-        let time = of(tile.mr, tall) + if short > 0 { of(tile.mr - 1, short) } else { 0.0 };
-        // Tiles of narrower vectors are taken where these are as much faster.
-        let time = time * f64::from(tile.lanes) / f64::from(lanes);
-        overlapped(lanes.into(), time, (4 * self.terms * self.cols) as f64 / MEMORY_BYTES)
+        (time < GAIN * direct_time(l, direct, (self.rows, self.terms, self.cols))).then_some(block)
     }
 
     fn time(&self, l: &Lowering, block: &Block, pairs: i64) -> f64 {

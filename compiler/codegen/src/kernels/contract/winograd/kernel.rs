@@ -19,6 +19,8 @@ pub(super) struct Emitter<'a> {
     /// Padding before and size of the operand's spatial axes, if tiles reach out of it.
     pub bounds: Option<(Vec<Dim>, Vec<Dim>)>,
     pub products: Products,
+    /// What the results are multiplied by, column by column.
+    pub col_scales: Option<Buf>,
     /// Results of a tile: `[result][column]`.
     pub tile: Buf,
     pub lanes: u32,
@@ -65,12 +67,16 @@ impl Emitter<'_> {
         self.transform_operand(kb, each.var, &corner);
         kb.k.end_for(each, &[]);
 
+        let odd = self.products.scale_rows(kb, rows);
         let from = kb.k.mul_int(index[1], s.block.panels);
         let to = kb.k.add_int(from, s.block.panels);
         let end = kb.dim(&panels);
         let to = kb.min(to, end);
         let panel = kb.k.begin_for((from, to, 1), &[], LoopHint::Plain);
-        self.products.multiply(kb, panel.var, row_tiles, (s.products(), s.products()));
+        match odd {
+            Some(odd) => self.products.multiply_scaled(kb, panel.var, row_tiles, odd),
+            None => self.products.multiply(kb, panel.var, row_tiles, (s.products(), s.products())),
+        }
         let each = kb.k.begin_for((zero, count, 1), &[], LoopHint::Plain);
         let q = kb.k.add(first, each.var);
         let corner = self.corner(kb, q, &grid);
@@ -231,7 +237,12 @@ impl Emitter<'_> {
             let load = |p: i64| kb.k.load(self.products.y, at, p * self.products.y_product + v * lanes, s.block.tile.lanes, None);
             let values: Vec<Val> = (0..s.products()).map(load).collect();
             let values = along_axes(kb, &sizes, values, |kb, axis, line| s.axes[axis].output(kb, line));
+            let scale = self.col_scales.map(|scales| {
+                let col = kb.k.mul_int(panel, s.block.tile.nr());
+                kb.k.load(scales, col, v * lanes, s.block.tile.lanes, None)
+            });
             for (i, value) in values.into_iter().enumerate() {
+                let value = scale.map_or(value, |scale| kb.k.mul(value, scale));
                 kb.k.store(self.tile, zero, i as i64 * s.block.tile.nr() + v * lanes, value, None);
             }
         }

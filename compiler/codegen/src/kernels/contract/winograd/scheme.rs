@@ -1,6 +1,7 @@
 //! Whether a convolution is done by short algorithms, and by which, from estimates of time.
 
 use super::*;
+use crate::kernels::contract::fip;
 use crate::kernels::contract::products::{Block, CACHE_BYTES, MEMORY_BYTES, OVERLAP, overlapped};
 
 /// How a convolution is cut up.
@@ -81,6 +82,7 @@ pub fn scheme(l: &Lowering, n: NodeId, op: &Conv) -> Option<Scheme> {
         lanes: i64::from(l.target.lanes(DType::F32)),
         caches: l.target.cache_bytes,
         known: shape[2..].iter().all(|d| d.as_const().is_some()),
+        scales: l.target.adds_beside_multiplying() && l.g.weight(node.inputs[1]).is_some_and(|w| fip::fits(&l.weights.get(w).tensor)),
     };
     // Columns that fill less than half a vector are better off in narrower ones, or other axes in the lanes.
     if 2 * problem.cols <= problem.lanes {
@@ -106,6 +108,8 @@ struct Problem {
     caches: [u64; 3],
     /// True if the sizes are known.
     known: bool,
+    /// The filters can be multiplied with by fast inner products.
+    scales: bool,
 }
 
 impl Problem {
@@ -113,15 +117,19 @@ impl Problem {
     fn direct(&self, taps: i64) -> f64 {
         let pixels = self.images * self.sizes.iter().product::<i64>();
         let vectors = (self.cols + self.lanes - 1) / self.lanes;
-        let stream = (4 * taps * self.channels * self.cols) as f64 / MEMORY_BYTES;
-        overlapped(self.lanes, (pixels * vectors * taps * self.channels) as f64 * 1.08, stream)
+        let (terms, stream) = (taps * self.channels, (4 * taps * self.channels * self.cols) as f64 / MEMORY_BYTES);
+        let plain = (pixels * vectors * terms) as f64 * 1.08;
+        // Windows are copied before.
+        let fip = pixels as f64 * ((vectors * terms) as f64 * 0.75 + 1.5 * fip::row_time(self.lanes as u32, terms));
+        overlapped(self.lanes, if self.scales { plain.min(fip) } else { plain }, stream)
     }
 
     /// The best cut for an algorithm, with its time.
     fn best(&self, l: &Lowering, axes: Vec<ToomCook>) -> Option<(f64, Scheme)> {
         let along = |(a, (&step, &size)): (&ToomCook, (&i64, &i64))| (size + a.m as i64 * step - 1) / (a.m as i64 * step) * step;
         let tiles = self.images * axes.iter().zip(self.steps.iter().zip(&self.sizes)).map(along).product::<i64>();
-        let cuts = Block::all(l, tiles, self.cols).map(|block| {
+        let scaled = Block::all_fip(l, tiles).filter(|_| self.scales);
+        let cuts = Block::all(l, tiles, self.cols).chain(scaled).map(|block| {
             // Of unknown sizes there may be one block.
             let (blocks, columns) = if self.known { ((tiles + block.len() - 1) / block.len(), TASK_COLUMNS) } else { (1, TASK_COLUMNS / 2) };
             let block = Block { panels: block.panels_of_task(self.cols, blocks, columns), ..block };
@@ -141,7 +149,10 @@ impl Problem {
         let results: i64 = s.axes.iter().map(|a| a.m as i64).product();
         let steps = products as f64 * 2.2 * s.axes.iter().filter(|a| a.m > 1).count() as f64;
         let per_tile = x_vectors * (steps + 2.0 * products as f64 + 10.0) + y_vectors * (steps + (products + 3 * results) as f64 + 10.0);
-        let transform = tiles as f64 * per_tile / OVERLAP;
+        let mut transform = tiles as f64 * per_tile / OVERLAP;
+        if s.block.fip {
+            transform += (tiles * products * tasks) as f64 * fip::row_time(s.block.tile.lanes, self.channels);
+        }
         // What does not stay in the second-level cache between its uses comes from beyond.
         let near = self.caches[1] as f64;
         let filters = (products * self.channels * self.cols * 4) as f64;
