@@ -140,7 +140,7 @@ fn zeros_give_zeros() {
     }
 }
 
-/// Equal rows have equal results, and so have equal columns, whatever lies beside them.
+/// Equal rows of whole tiles have equal results, and so have equal columns, whatever lies beside them.
 #[test]
 fn results_depend_on_their_row_and_column_alone() {
     let x = matrix(64, 160, 3, false, &|_, _| 1.0);
