@@ -69,6 +69,8 @@ impl<'a> Lowering<'a> {
     fn finish(mut self) -> Program {
         self.program.swapped.sort_unstable();
         self.program.swapped.dedup();
+        let chooses = self.program.ops.iter().any(|op| matches!(op, Op::Branch { .. } | Op::LoopStart(_)));
+        self.program.has_fixed_work = !chooses && self.program.launches.iter().all(|launch| launch.is_static);
         self.program
     }
 

@@ -112,7 +112,7 @@ pub(crate) struct Pool {
     workers: Vec<(Thread, Option<JoinHandle<()>>)>,
     /// Tasks may be divided.
     divides: bool,
-    /// One has been since [`Pool::begin_run`].
+    /// One has been, or would have been, since [`Pool::begin_run`].
     has_divided: bool,
 }
 

@@ -86,4 +86,6 @@ pub(crate) struct Program {
     pub(crate) dims: usize,
     /// Buffers that some step swaps.
     pub(crate) swapped: Vec<BufferId>,
+    /// Runs with the same shapes launch the same kernels on the same sizes, whatever the data.
+    pub(crate) has_fixed_work: bool,
 }

@@ -20,7 +20,8 @@ use crate::threads;
 /// How a session runs, and what it is held to.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Threads, the caller's included; by default one per physical core this process may use. A GPU needs the caller's.
+    /// Threads, the caller's included; by default one per physical core this process may use. A GPU needs the caller's. Runs that
+    /// turn out faster on one thread stay on the caller's.
     pub threads: Option<usize>,
     /// Most trips all loops of one run may make together.
     pub loop_fuel: u64,
@@ -290,8 +291,9 @@ fn walk(
     times: Option<&mut Times>,
 ) -> Result<()> {
     state.begin_run(inner, attached);
-    // Runs whose launches are timed take longer than others.
-    let watches = times.is_none() && pool.threads() > 1 && pace.watches();
+    // Runs whose launches are timed take longer than others, and runs whose work depends on data cannot be compared.
+    let is_fixed = inner.program.has_fixed_work;
+    let watches = is_fixed && times.is_none() && pool.threads() > 1 && pace.watches();
     pool.begin_run(!watches || pace.divides());
     let begin = watches.then(Instant::now);
     let mut cpu = Cpu { inner, state, memory: attached, pool, times };
