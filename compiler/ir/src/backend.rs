@@ -50,7 +50,7 @@ impl Target {
     }
 
     /// True if additions of vectors have pipes of their own, so that as many of them as of multiply-adds take no more time.
-    /// Measured on Zen 4 with whole vectors; it loads too little a cycle for narrower ones to gain.
+    /// Measured on Zen 4 with whole vectors, and nothing else.
     pub fn adds_beside_multiplying(&self) -> bool { self.vector_bytes == 64 && self.masked_memory && self.cpu == "znver4" }
 
     /// True if tiles are run by blocks of threads.
