@@ -96,7 +96,6 @@ struct Axis {
 }
 
 /// A contraction in the common form.
-#[derive(Clone)]
 struct Contraction {
     axes: Vec<Axis>,
     /// Nested sum axes, outermost first: size and stride in the first operand.
@@ -110,7 +109,6 @@ struct Contraction {
 }
 
 /// The second operand before its panel width is known.
-#[derive(Clone)]
 enum Second {
     /// Element of batch `i`, sum index `k`, column `n` at `sum batch[i] + sum k + n` strides of a place.
     View { place: Place, batch: Vec<Dim>, k: Vec<Dim>, n: Dim },
@@ -294,7 +292,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
         };
         let enough = Dim::product(&form.rows).floor_div(&Dim::from(least)).at_most(&Dim::ONE);
         l.guarded(&(&Dim::ONE - &enough), |l| {
-            plan.emit(l, c.clone(), &form);
+            plan.emit(l, &c, &form);
             Ok(())
         })?;
         return l.guarded(&enough, |l| {
@@ -304,7 +302,7 @@ fn emit_parts(l: &mut Lowering, c: Contraction, mut epilogue: Epilogue) -> Resul
     }
     match strassen::Product::of(l, &c, &form.rows, plan.tile) {
         Some(product) => product.emit(l, &c.a, &form),
-        None => plan.emit(l, c, &form),
+        None => plan.emit(l, &c, &form),
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ impl DirectPlan {
     }
 
     /// Emits and launches the sum.
-    pub fn emit(self, l: &mut Lowering, c: Contraction, form: &Form) {
+    pub fn emit(self, l: &mut Lowering, c: &Contraction, form: &Form) {
         let DirectPlan { tile, k, quads, mut matrices, extra } = self;
         let k_total = Dim::product(c.k.iter().map(|k| &k.0));
         let (b_place, b_batch, b_panel, b_k) = pack_second(l, &c.b, &c.k, &form.cols, tile, &form.batch, c.acc, quads.is_some());

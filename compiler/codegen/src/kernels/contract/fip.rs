@@ -33,9 +33,9 @@ mod sums;
 
 use super::panels::packed_blob;
 use super::products::direct_time;
-use super::weights::{Matrix, inverses};
+use super::weights::{Matrix, constant, inverses, numbers};
 use super::*;
-use crate::pack::{Scaled, Source, dense, offsets};
+use crate::pack::{Scaled, dense, offsets};
 use scales::Scales;
 use scheme::{Scheme, Sizes};
 use xlac_ir::tensor::Tensor;
@@ -50,9 +50,10 @@ const SIX: i64 = 6;
 /// Terms of a step of the loop.
 pub(super) const STEP: i64 = 2 * SIX;
 
-/// The terms of a pair among six, and whether what it adds has the other sign: in the first or second six of a step.
+/// The terms of each pair among six.
 const PAIRS: [(i64, i64); 2] = [(0, 2), (1, 3)];
 
+/// True if what a pair adds is taken off instead, in the sixes of an even or an odd number.
 fn is_opposite(pair: usize, six: i64) -> bool { (pair as i64 + six) % 2 == 1 }
 
 /// A contraction that is worth it.
@@ -138,7 +139,6 @@ impl Product {
         let (leaves, outs) = form.bind(&mut kb);
         let (strides, leaves, outs) = by_row(&form.rows, leaves, outs);
         let places = kb.scratch("places", DType::I64, &Dim::from(strides.len() as i64 * len));
-        let count = Dim::product(&form.rows);
         let e = kernel::Emitter {
             g: l.g,
             anchor: form.anchor,
@@ -157,26 +157,27 @@ impl Product {
             outs,
         };
         let tiles = e.emit(&mut kb);
-        // The operations of the product, not of the algorithm: rates compare with those of other kernels.
-        let flops = &count * &Dim::from(2 * self.terms * self.cols);
-        let traffic = &(&count * &Dim::from(4 * (self.terms + self.cols * form.values()))) + &bytes;
-        let rate = i64::from(l.target.vector_bytes) * 2;
-        let tile_ns = flops.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
-        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &form.loc);
+        let cost = form.product_cost((self.terms, self.cols), &bytes, i64::from(l.target.vector_bytes) * 2, &tiles);
+        l.launch(kb, tiles, cost, &form.loc);
     }
 }
 
 /// Results and operands, of which an index is where a row lies by each of some strides, and the column.
 fn by_row(rows: &[Dim], mut leaves: HashMap<ValueId, Leaf>, mut outs: Vec<Out>) -> (Vec<Vec<Dim>>, HashMap<ValueId, Leaf>, Vec<Out>) {
-    let buffers = leaves.values_mut().filter_map(|leaf| match leaf {
-        Leaf::Buffer { strides, .. } => Some(strides),
+    let mut buffers: Vec<(ValueId, &mut Vec<Dim>)> = leaves.iter_mut().filter_map(|(&v, leaf)| match leaf {
+        Leaf::Buffer { strides, .. } => Some((v, strides)),
         Leaf::Const(_) => None,
-    });
-    let mut all: Vec<&mut Vec<Dim>> = outs.iter_mut().map(|out| &mut out.3).chain(buffers).collect();
-    let mut each: Vec<Vec<Dim>> = all.iter().map(|strides| strides[..rows.len()].to_vec()).collect();
-    each.retain(|strides| strides.iter().any(|s| !s.is(0)));
-    each.sort_by_key(|strides| format!("{strides:?}"));
-    each.dedup();
+    }).collect();
+    // In an order that does not change from one compilation to the next.
+    buffers.sort_by_key(|b| b.0);
+    let mut all: Vec<&mut Vec<Dim>> = outs.iter_mut().map(|out| &mut out.3).chain(buffers.into_iter().map(|b| b.1)).collect();
+    let mut each: Vec<Vec<Dim>> = Vec::new();
+    for strides in &all {
+        let row = &strides[..rows.len()];
+        if row.iter().any(|s| !s.is(0)) && !each.iter().any(|other| other == row) {
+            each.push(row.to_vec());
+        }
+    }
     for strides in &mut all {
         let (row, col) = strides.split_at(rows.len());
         let of = |other: &Vec<Dim>| if other == row { Dim::ONE } else { Dim::ZERO };
@@ -185,21 +186,7 @@ fn by_row(rows: &[Dim], mut leaves: HashMap<ValueId, Leaf>, mut outs: Vec<Out>) 
     (each, leaves, outs)
 }
 
-/// The place of constant data.
-pub(super) fn constant(l: &mut Lowering, blob: Blob) -> Place {
-    let dtype = blob.dtype;
-    Place { buffer: l.blob(blob), view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype }
-}
-
 /// The inverses of the factors of terms and columns, where there are any.
 pub(super) fn scale_constants(l: &mut Lowering, exponents: [&Option<Vec<i16>>; 2], lanes: i64) -> [Option<Place>; 2] {
     exponents.map(|e| e.as_ref().map(|e| constant(l, numbers(inverses(e), lanes))))
-}
-
-/// Numbers as constant data, with zeros up to whole vectors.
-pub(super) fn numbers(values: impl Iterator<Item = f32>, lanes: i64) -> Blob {
-    let mut values: Vec<Const> = values.map(Const::f32).collect();
-    values.resize(values.len().next_multiple_of(lanes as usize), Const::f32(0.0));
-    let tensor = Tensor::from_consts(DType::F32, vec![values.len()], values);
-    Blob { source: Source::Tensor(tensor), pack: Pack::Plain, dtype: DType::F32 }
 }

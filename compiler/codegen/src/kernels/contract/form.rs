@@ -1,5 +1,6 @@
 //! The loops of a contraction, and what becomes of its elements there: the same for every way to sum.
 
+use super::sum::CACHE_LINE;
 use super::*;
 
 /// A value read or written by the epilogue: strides along batch axes, row axes and the column axis.
@@ -68,6 +69,35 @@ impl Form {
         (leaves, outs)
     }
 
+    /// The cost of a product that an algorithm makes of constant weights of some bytes, at so many operations a nanosecond. Its
+    /// operations are the product's, not the algorithm's: rates compare with those of other kernels.
+    pub fn product_cost(&self, (terms, cols): (i64, i64), weight_bytes: &Dim, rate: i64, tiles: &Dim) -> Cost {
+        let count = Dim::product(&self.rows);
+        let flops = &count * &Dim::from(2 * terms * cols);
+        let traffic = &(&count * &Dim::from(4 * (terms + cols * self.values()))) + weight_bytes;
+        let tile_ns = flops.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
+        Cost { tile_ns, flops, traffic }
+    }
+
     /// Values that the epilogue reads and writes for each element.
     pub fn values(&self) -> i64 { (self.exits.len() + self.read.len()) as i64 }
+}
+
+/// Buffers that an epilogue reads and writes along the columns without gaps, with their strides, in an order that does not change
+/// from one compilation to the next.
+pub(super) fn lines<'a>(leaves: &'a HashMap<ValueId, Leaf>, outs: &'a [Out]) -> Vec<(Buf, &'a [Dim])> {
+    let read = leaves.iter().filter_map(|(v, leaf)| match leaf {
+        Leaf::Buffer { buf, strides, .. } => Some((*v, *buf, &strides[..])),
+        Leaf::Const(_) => None,
+    });
+    let mut all: Vec<(ValueId, Buf, &[Dim])> = read.chain(outs.iter().map(|o| (o.0, o.1, &o.3[..]))).collect();
+    all.retain(|(_, _, strides)| strides.last().is_some_and(|s| s.is(1)));
+    all.sort_by_key(|access| access.0);
+    all.into_iter().map(|(_, buf, strides)| (buf, strides)).collect()
+}
+
+/// Fetches so many elements from one on.
+pub(super) fn fetch(kb: &mut Kb, buf: Buf, first: Val, elements: i64) {
+    let line = CACHE_LINE / kb.k.buf_dtype(buf).size() as i64;
+    (0..elements).step_by(line as usize).for_each(|shift| kb.k.prefetch(buf, first, shift));
 }

@@ -1,6 +1,6 @@
 //! The loops of a contraction: tile tasks, register tiles, the sum over k, the epilogue.
 
-use super::sum::{CACHE_LINE, Start};
+use super::sum::Start;
 use super::*;
 
 /// Height of row tiles for rows that are too few for matrices.
@@ -261,23 +261,15 @@ impl Emitter<'_> {
 
     /// Fetches what the epilogue of a register tile will read and write, while its sums are made.
     fn fetch_epilogue(&self, kb: &mut Kb, mr: u32, rows: &RowSpot, at: &Spot) {
-        let read = self.leaves.iter().filter_map(|(v, leaf)| match leaf {
-            Leaf::Buffer { buf, strides, .. } => Some((*v, *buf, strides)),
-            Leaf::Const(_) => None,
-        });
-        let mut all: Vec<(ValueId, Buf, &Vec<Dim>)> = read.chain(self.outs.iter().map(|o| (o.0, o.1, &o.3))).collect();
-        all.sort_by_key(|access| access.0);
         let col = kb.k.mul_int(at.panel, self.tile.nr());
-        for (_, buf, strides) in all {
-            let [.., row, unit] = &strides[..] else { continue };
-            if !unit.is(1) || row.is(0) {
+        for (buf, strides) in form::lines(&self.leaves, &self.outs) {
+            if strides.len() < 2 || strides[strides.len() - 2].is(0) {
                 continue;
             }
-            let line = CACHE_LINE / kb.k.buf_dtype(buf).size() as i64;
             for r in 0..i64::from(mr) {
                 let row = kb.k.add_int(rows.row, r);
                 let first = kb.address(&[&at.batch[..], &rows.outer, &[row, col]].concat(), strides);
-                (0..self.tile.nr()).step_by(line as usize).for_each(|shift| kb.k.prefetch(buf, first, shift));
+                form::fetch(kb, buf, first, self.tile.nr());
             }
         }
     }

@@ -26,13 +26,12 @@ mod scales;
 mod scheme;
 
 use super::products::{Block, Products};
-use super::weights::{Matrix, inverses};
+use super::weights::{Matrix, constant, inverses, numbers};
 use super::*;
 use crate::pack::{Halves, Source, dense, offsets};
 use algorithm::{MOST, PAIRED, WEIGHTS};
 use scales::Scales;
 use scheme::Sizes;
-use xlac_ir::tensor::Tensor;
 
 /// Rows below which it never wins: the weights come from memory, and are more.
 const LEAST_ROWS: i64 = 16;
@@ -92,7 +91,7 @@ impl Product {
     pub fn emit(&self, l: &mut Lowering, a: &Place, form: &Form) {
         let weights = self.weights(l);
         let bytes = l.plan.buffers[weights.buffer.0 as usize].bytes.clone();
-        let scales = [&self.scales.terms, &self.scales.cols].map(|e| e.as_ref().map(|e| constant(l, factors(e))));
+        let scales = [&self.scales.terms, &self.scales.cols].map(|e| e.as_ref().map(|e| constant(l, numbers(inverses(e), 1))));
         let mut kb = Kb::new(&format!("strassen_{}", form.name));
         let (from, panels) = (kb.read(a), kb.read(&weights));
         let [term_scales, col_scales] = scales.map(|place| place.map(|place| kb.read(&place)));
@@ -102,7 +101,6 @@ impl Product {
         let long = form.work > INLINE_EPILOGUE;
         let spill = long.then(|| kb.scratch("results", DType::F32, &Dim::from(2 * self.block.tile.nr())));
         let (leaves, outs) = form.bind(&mut kb);
-        let count = Dim::product(&form.rows);
         let e = kernel::Emitter {
             g: l.g,
             anchor: form.anchor,
@@ -121,24 +119,7 @@ impl Product {
             outs,
         };
         let tiles = e.emit(&mut kb);
-        // The operations of the product, not of the algorithm: rates compare with those of other kernels.
-        let flops = &count * &Dim::from(2 * terms * cols);
-        let traffic = &(&count * &Dim::from(4 * (terms + cols * form.values()))) + &bytes;
-        let rate = i64::from(l.target.vector_bytes.max(16)) * 3 / 2;
-        let tile_ns = flops.floor_div(&Dim::from(rate)).floor_div(&tiles.at_least(&Dim::ONE));
-        l.launch(kb, tiles, Cost { tile_ns, flops, traffic }, &form.loc);
+        let cost = form.product_cost((terms, cols), &bytes, i64::from(l.target.vector_bytes.max(16)) * 3 / 2, &tiles);
+        l.launch(kb, tiles, cost, &form.loc);
     }
-}
-
-/// The place of constant data.
-fn constant(l: &mut Lowering, blob: Blob) -> Place {
-    let dtype = blob.dtype;
-    Place { buffer: l.blob(blob), view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype }
-}
-
-/// What operands or results are multiplied by where the weights were by powers of two.
-fn factors(exponents: &[i16]) -> Blob {
-    let values: Vec<Const> = inverses(exponents).map(Const::f32).collect();
-    let tensor = Tensor::from_consts(DType::F32, vec![exponents.len()], values);
-    Blob { source: Source::Tensor(tensor), pack: Pack::Plain, dtype: DType::F32 }
 }

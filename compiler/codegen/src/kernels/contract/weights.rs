@@ -1,6 +1,10 @@
 //! Matrices of weights whose terms and columns are multiplied by powers of two, which are exact: operands are multiplied by the
 //! terms' inverses and results by the columns'.
 
+use super::*;
+use crate::pack::Source;
+use xlac_ir::tensor::Tensor;
+
 /// The largest exponent used: its power and the power's inverse are normal numbers.
 pub(super) const LARGEST: f64 = 100.0;
 
@@ -14,6 +18,20 @@ pub(super) fn factor(exponent: i16) -> f64 { if exponent == ZEROS { 0.0 } else {
 /// What operands and results are multiplied by instead of the factors' inverses.
 pub(super) fn inverses(exponents: &[i16]) -> impl Iterator<Item = f32> + '_ {
     exponents.iter().map(|&e| if e == ZEROS { 0.0 } else { f32::from(-e).exp2() })
+}
+
+/// The place of constant data.
+pub(super) fn constant(l: &mut Lowering, blob: Blob) -> Place {
+    let dtype = blob.dtype;
+    Place { buffer: l.blob(blob), view: View { offset: Dim::ZERO, strides: Vec::new() }, dtype }
+}
+
+/// Numbers as constant data, with zeros up to whole vectors of some lanes.
+pub(super) fn numbers(values: impl Iterator<Item = f32>, lanes: i64) -> Blob {
+    let mut values: Vec<Const> = values.map(Const::f32).collect();
+    values.resize(values.len().next_multiple_of(lanes as usize), Const::f32(0.0));
+    let tensor = Tensor::from_consts(DType::F32, vec![values.len()], values);
+    Blob { source: Source::Tensor(tensor), pack: Pack::Plain, dtype: DType::F32 }
 }
 
 /// A matrix of weights, row-major: terms by columns.

@@ -2,7 +2,7 @@
 
 use super::rows::Rows;
 use super::*;
-use crate::kernels::contract::sum::CACHE_LINE;
+use crate::kernels::contract::form;
 
 /// Rows of a register tile below which they are summed directly.
 pub(super) const FEW_ROWS: i64 = 13;
@@ -94,7 +94,7 @@ impl Emitter<'_> {
         &blocks * &chunks
     }
 
-    /// A register tile, or each of its rows alone if they are few.
+    /// A register tile, or its rows directly, some at once, if they are few.
     fn tile(&self, kb: &mut Kb, total: &Dim, count: Val, at: &Spot) {
         let mr = i64::from(self.scheme.tile.mr);
         if total.as_const().is_some_and(|n| n % mr == 0 || n % mr >= FEW_ROWS) {
@@ -190,20 +190,14 @@ impl Emitter<'_> {
 
     /// Fetches what the epilogue of a register tile will read and write, while its sums are made.
     fn fetch_epilogue(&self, kb: &mut Kb, at: &Spot) {
-        let read = self.leaves.iter().filter_map(|(v, leaf)| match leaf {
-            Leaf::Buffer { buf, strides, .. } => Some((*v, *buf, strides)),
-            Leaf::Const(_) => None,
-        });
-        let mut all: Vec<(ValueId, Buf, &Vec<Dim>)> = read.chain(self.outs.iter().map(|o| (o.0, o.1, &o.3))).collect();
-        all.retain(|(_, _, strides)| strides.last().is_some_and(|s| s.is(1)) && strides.iter().rev().skip(1).any(|s| !s.is(0)));
-        all.sort_by_key(|access| access.0);
+        let mut lines = form::lines(&self.leaves, &self.outs);
+        lines.retain(|(_, strides)| strides.iter().rev().skip(1).any(|s| !s.is(0)));
         for r in 0..i64::from(self.scheme.tile.mr) {
             let row = kb.k.add_int(at.row, r);
             let index = self.index(kb, at, row);
-            for (_, buf, strides) in &all {
+            for &(buf, strides) in &lines {
                 let first = kb.address(&index, strides);
-                let line = CACHE_LINE / kb.k.buf_dtype(*buf).size() as i64;
-                (0..self.scheme.tile.nr()).step_by(line as usize).for_each(|shift| kb.k.prefetch(*buf, first, shift));
+                form::fetch(kb, buf, first, self.scheme.tile.nr());
             }
         }
     }

@@ -51,8 +51,7 @@ pub(in crate::kernels::contract) fn signs(terms: i64) -> impl Iterator<Item = f3
 
 impl Rows {
     /// Copies `count` rows from row `first` on; those past the last repeat it. True if one is to be summed directly. `visit` is
-    /// told the number of each in the task, and its index.
-    /// Each gets a sum of squares near a power of two.
+    /// told the number of each in the task, and its index. Rows are scaled to sums of squares near the power of two `square`.
     pub fn prepare(&self, kb: &mut Kb, (first, count): (Val, Val), square: i64, visit: &dyn Fn(&mut Kb, Val, &[Val])) -> Val {
         let (zero, no) = (kb.k.int(0), kb.k.constant(Const::bool(false)));
         let each = kb.k.begin_for((zero, count, 1), &[no], LoopHint::Plain);

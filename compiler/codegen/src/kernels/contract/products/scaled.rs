@@ -1,6 +1,7 @@
 //! Small products by fast inner products (`fip`): rows are scaled in place when they are transformed.
 
 use super::*;
+use crate::kernels::contract::weights::{constant, numbers};
 use crate::pack::Source;
 use xlac_ir::tensor::Tensor;
 
@@ -23,8 +24,8 @@ impl Products {
         let squares: Vec<Const> = scales.squares.iter().map(|&x| Const::int(DType::I32, x)).collect();
         let squares = Tensor::from_consts(DType::I32, vec![squares.len()], squares);
         let squares = Blob { source: Source::Tensor(squares), pack: Pack::Plain, dtype: DType::I32 };
-        let numbers = [fip::numbers(scales.own.iter().map(|x| -x), lanes), fip::numbers(fip::signs(terms), lanes), squares];
-        let [of_columns, signs, squares] = numbers.map(|blob| fip::constant(l, blob)).map(|place| kb.read(&place));
+        let blobs = [numbers(scales.own.iter().map(|x| -x), lanes), numbers(fip::signs(terms), lanes), squares];
+        let [of_columns, signs, squares] = blobs.map(|blob| constant(l, blob)).map(|place| kb.read(&place));
         let [of_terms, of_cols] = [of_terms, of_cols].map(|place| place.map(|place| kb.read(&place)));
         let mut scratch = |name: &str, len: i64| kb.scratch(name, DType::F32, &Dim::from(len));
         let all = self.len * self.matrices;
